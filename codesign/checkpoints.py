@@ -1,0 +1,142 @@
+"""Checkpoints: weights in safetensors, everything else in JSON beside them.
+
+The JSON holds the config that rebuilds the model, the command, seed and accuracy that made it, and
+the sha256 of the weights, which is checked on load. Pickle is never read or written: loading a
+checkpoint runs no code. Used by every notebook and by the judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from codesign import models
+
+
+def save(stem: str | Path, model: nn.Module, **record: Any) -> Path:
+    """Write ``stem.safetensors`` and ``stem.json`` (``record`` plus config and sha256).
+
+    Raises:
+        ValueError: a model without ``.config``, or weights that are NaN or infinite.
+    """
+    stem = Path(stem)
+    config = getattr(model, "config", None)
+    if not isinstance(config, dict):
+        raise ValueError(f"got {type(model).__name__} without .config; allowed: a course model")
+    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise ValueError(f"got NaN or infinity in {bad}; nothing was written")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    weights, part = _with(stem, ".safetensors"), _with(stem, ".part")
+    save_file(tensors, part)
+    digest = sha256(part)
+    _with(stem, ".json").write_text(
+        json.dumps({"config": config, "sha256": digest, **record}, indent=2) + "\n"
+    )
+    part.replace(weights)
+    return weights
+
+
+def load(stem: str | Path) -> nn.Module:
+    """Rebuild the model stored at ``stem``, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: one of the two files is missing.
+        ValueError: a wrong sha256, a damaged file, or weights that do not fit the config.
+    """
+    stem = Path(stem)
+    record = info(stem)
+    path = _with(stem, ".safetensors")
+    digest = sha256(path)
+    if digest != record.get("sha256"):
+        raise ValueError(f"{path} has sha256 {digest}, its JSON says {record.get('sha256')}")
+    return rebuild(record["config"], tensors(path))
+
+
+def rebuild(config: dict, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """The model of ``config`` carrying ``weights``, in evaluation mode.
+
+    Raises:
+        ValueError: names, shapes or dtypes that are not those of the architecture.
+    """
+    model = models.build(config)
+    expected = {k: (tuple(v.shape), v.dtype) for k, v in model.state_dict().items()}
+    got = {k: (tuple(v.shape), v.dtype) for k, v in weights.items()}
+    wrong = sorted(k for k in expected.keys() | got.keys() if expected.get(k) != got.get(k))
+    if wrong:
+        first = wrong[0]
+        raise ValueError(
+            f"weights do not fit the config in {len(wrong)} tensors, first {first!r}: "
+            f"got {got.get(first)}, expected {expected.get(first)}"
+        )
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def info(stem: str | Path) -> dict[str, Any]:
+    """The JSON record of a checkpoint.
+
+    Raises:
+        ValueError: it is not a JSON object with a config.
+    """
+    path = _with(Path(stem), ".json")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise ValueError(f"{path} has no config; allowed: a JSON object with 'config'")
+    return record
+
+
+def tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Every tensor of one safetensors file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """The string metadata of one safetensors file."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shipped(name: str, dataset: str) -> Path:
+    """Stem of a checkpoint that comes with the course: in ``data/``, or in the installed wheel.
+
+    Raises:
+        FileNotFoundError: there is none; says the command that makes it.
+    """
+    checkout = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
+    for root in (checkout, Path(str(files("codesign"))) / "_data" / "checkpoints"):
+        if (root / dataset / f"{name}.json").exists():
+            return root / dataset / name
+    raise FileNotFoundError(
+        f"no checkpoint {name!r} for {dataset!r}; make it with "
+        f"`python -m codesign.training recipe {name} --dataset {dataset}`"
+    )
+
+
+def _with(stem: Path, suffix: str) -> Path:
+    return stem.parent / (stem.name + suffix)  # with_suffix would cut a dotted name

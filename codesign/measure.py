@@ -1,0 +1,137 @@
+"""Measured cost: latency, as medians of paired and interleaved runs.
+
+One machine's clock speed, caches and neighbours change from second to second, so two numbers are
+only comparable when they were taken alternately. ``latency`` runs every candidate once in each
+round, in random order; ``Latencies.ratio`` compares within rounds. Leaves out energy, which a
+laptop does not show to a program. Taught in Lecture 3.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured figure: median and interquartile range of ``n`` samples on one machine."""
+
+    median: float
+    iqr: float
+    n: int
+    unit: str
+    machine: str
+
+    @classmethod
+    def of(cls, samples: np.ndarray, unit: str) -> Measurement:
+        """Summarize samples ``[n]``."""
+        low, median, high = np.percentile(samples, [25, 50, 75])
+        return cls(float(median), float(high - low), len(samples), unit, machine())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the median from the IQR: 1.2533·(IQR / 1.349)/√n, for normal noise."""
+        return 1.2533 * self.iqr / 1.349 / self.n**0.5
+
+    def __str__(self) -> str:
+        if self.unit == "s":
+            return f"{self.median * 1e3:.3f} ms (IQR {self.iqr * 1e3:.3f}, n={self.n})"
+        return f"{self.median:.3f} {self.unit} (IQR {self.iqr:.3f}, n={self.n})"
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Seconds per call of each candidate, ``[rounds]``; round i of all of them belongs together."""
+
+    samples_s: Mapping[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> Measurement:
+        return Measurement.of(self.samples_s[name], "s")
+
+    def ratio(self, name: str, baseline: str) -> Measurement:
+        """Latency of ``name`` / ``baseline``, paired by round: below 1 is faster."""
+        return Measurement.of(self.samples_s[name] / self.samples_s[baseline], "×")
+
+
+def latency(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 30,
+    warm_up: int = 3,
+    sample_s: float = 0.002,
+    seed: int = 0,
+) -> Latencies:
+    """Time every candidate once in each of ``rounds`` rounds, in an order shuffled by ``seed``.
+
+    Args:
+        candidates: functions without arguments, by name.
+        sample_s: a sample repeats its function until it lasts about this long, for fast ones.
+
+    Raises:
+        ValueError: no candidate, or fewer than 2 rounds.
+    """
+    if not candidates or rounds < 2:
+        raise ValueError(
+            f"got {len(candidates)} candidates, {rounds} rounds; allowed: >= 1 and >= 2"
+        )
+    repeats = {}
+    for name, call in candidates.items():
+        once = min(_seconds(call, 1) for _ in range(max(1, warm_up)))
+        repeats[name] = max(1, round(sample_s / max(once, 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    order, shuffle = list(candidates), random.Random(seed).shuffle
+    for _ in range(rounds):
+        shuffle(order)
+        for name in order:
+            samples[name].append(_seconds(candidates[name], repeats[name]))
+    return Latencies({name: np.array(values) for name, values in samples.items()})
+
+
+def _seconds(call: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def inference(
+    model: nn.Module, input_shape: tuple[int, ...] = (1, 3, 32, 32)
+) -> Callable[[], object]:
+    """A call of ``model`` on one fixed random input, ready for :func:`latency`.
+
+    The model is set to evaluation mode and laid out channels last, as a deployed one would be.
+    """
+    model.eval().to(memory_format=torch.channels_last)
+    x = torch.randn(input_shape, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last) if len(input_shape) == 4 else x
+
+    def call() -> object:
+        with torch.inference_mode():
+            return model(x)
+
+    return call
+
+
+@lru_cache(maxsize=8)
+def _machine(threads: int) -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+    return f"{name}, {threads} threads, torch {torch.__version__}"
+
+
+def machine() -> str:
+    """Processor, torch threads and torch version: what a figure was measured on."""
+    return _machine(torch.get_num_threads())

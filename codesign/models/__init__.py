@@ -1,0 +1,38 @@
+"""The course's networks. Every model carries ``.config``, a JSON dict that rebuilds it.
+
+A pruned or searched network is the same class with other widths in its config, so an artifact is
+always (config, weights) and never code. Taught from Lecture 3 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from codesign.models.resnet import ResNet8
+from codesign.models.vgg import VGG
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vgg": VGG, "resnet8": ResNet8}
+
+
+def build(config: Mapping[str, object]) -> nn.Module:
+    """Build the network that ``config`` describes, with fresh weights.
+
+    Args:
+        config: ``{"architecture": "vgg" | "resnet8", **arguments of that class}``.
+
+    Raises:
+        ValueError: unknown architecture, or arguments that its class does not take.
+    """
+    arguments = dict(config)
+    name = arguments.pop("architecture", None)
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise ValueError(f"got architecture {name!r}; allowed: {sorted(ARCHITECTURES)}")
+    try:
+        return ARCHITECTURES[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"config does not fit {name!r}: {error}") from None
+
+
+__all__ = ["ARCHITECTURES", "VGG", "ResNet8", "build"]
