@@ -12,6 +12,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,26 +25,30 @@ from codesign import models
 def save(stem: str | Path, model: nn.Module, **record: Any) -> Path:
     """Write ``stem.safetensors`` and ``stem.json`` (``record`` plus config and sha256).
 
+    Args:
+        record: what JSON can hold: command, seed, accuracy, ….
+
+    Returns:
+        The path of the weights.
+
     Raises:
-        ValueError: a model without ``.config``, or weights that are NaN or infinite.
+        ValueError: a model without ``.config``, NaN or infinity in weights or record, or a record
+            with the keys ``config`` or ``sha256``. Nothing is written then.
+        TypeError: a record that JSON cannot hold. Nothing is written then.
     """
     stem = Path(stem)
     config = getattr(model, "config", None)
     if not isinstance(config, dict):
         raise ValueError(f"got {type(model).__name__} without .config; allowed: a course model")
-    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise ValueError(f"got NaN or infinity in {bad}; nothing was written")
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    weights, part = _with(stem, ".safetensors"), _with(stem, ".part")
-    save_file(tensors, part)
-    digest = sha256(part)
-    _with(stem, ".json").write_text(
-        json.dumps({"config": config, "sha256": digest, **record}, indent=2) + "\n"
-    )
-    part.replace(weights)
-    return weights
+    if record.keys() & {"config", "sha256"}:
+        raise ValueError(f"got record {sorted(record)}; allowed: any keys but config and sha256")
+    json.dumps(record, allow_nan=False)
+    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    _check_finite(weights)
+    path = write_tensors(_with(stem, ".safetensors"), weights)
+    whole = {"config": config, "sha256": sha256(path), **record}
+    _with(stem, ".json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def load(stem: str | Path) -> nn.Module:
@@ -51,7 +56,8 @@ def load(stem: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: one of the two files is missing.
-        ValueError: a wrong sha256, a damaged file, or weights that do not fit the config.
+        ValueError: a wrong sha256, a damaged file, or weights that are not finite or do not fit
+            the config.
     """
     stem = Path(stem)
     record = info(stem)
@@ -66,10 +72,12 @@ def rebuild(config: dict, weights: dict[str, torch.Tensor]) -> nn.Module:
     """The model of ``config`` carrying ``weights``, in evaluation mode.
 
     Raises:
-        ValueError: names, shapes or dtypes that are not those of the architecture.
+        ValueError: names, shapes or dtypes that are not those of the architecture, or values that
+            are NaN or infinite.
     """
-    model = models.build(config)
-    expected = {k: (tuple(v.shape), v.dtype) for k, v in model.state_dict().items()}
+    with torch.device("meta"):  # shapes first: a config can ask for gigabytes
+        skeleton = models.build(config)
+    expected = {k: (tuple(v.shape), v.dtype) for k, v in skeleton.state_dict().items()}
     got = {k: (tuple(v.shape), v.dtype) for k, v in weights.items()}
     wrong = sorted(k for k in expected.keys() | got.keys() if expected.get(k) != got.get(k))
     if wrong:
@@ -78,20 +86,29 @@ def rebuild(config: dict, weights: dict[str, torch.Tensor]) -> nn.Module:
             f"weights do not fit the config in {len(wrong)} tensors, first {first!r}: "
             f"got {got.get(first)}, expected {expected.get(first)}"
         )
+    _check_finite(weights)
+    model = models.build(config)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _check_finite(weights: dict[str, torch.Tensor]) -> None:
+    bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise ValueError(f"got NaN or infinity in {bad}; allowed: finite weights")
 
 
 def info(stem: str | Path) -> dict[str, Any]:
     """The JSON record of a checkpoint.
 
     Raises:
+        FileNotFoundError: there is none.
         ValueError: it is not a JSON object with a config.
     """
     path = _with(Path(stem), ".json")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a wrong encoding, huge numbers, deep nesting
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise ValueError(f"{path} has no config; allowed: a JSON object with 'config'")
@@ -102,6 +119,7 @@ def tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """Every tensor of one safetensors file.
 
     Raises:
+        FileNotFoundError: there is none.
         ValueError: the file is damaged.
     """
     try:
@@ -111,9 +129,37 @@ def tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """The string metadata of one safetensors file."""
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    """The string metadata of one safetensors file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def write_tensors(
+    path: Path, weights: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> Path:
+    """Write one safetensors file, whole or not at all; whoever reads it sees one or the other.
+
+    Raises:
+        OSError: it cannot be written. What was there before is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part-{uuid4().hex}")
+    try:
+        part.touch()
+        mode = part.stat().st_mode  # safetensors would let only the owner read it
+        save_file(weights, part, metadata)
+        part.chmod(mode)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def sha256(path: str | Path) -> str:

@@ -19,8 +19,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 INPUT_SHAPE = (1, 3, 32, 32)
 WEIGHTED = (nn.Conv2d, nn.Linear)
-IN_PLACE_MODULES = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Identity, nn.Dropout)
-IN_PLACE_FUNCTIONS = (torch.relu, nn.functional.relu, operator.add, operator.iadd, torch.add)
+ELEMENTWISE_MODULES = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Dropout)
+VIEW_MODULES = (nn.Identity, nn.Flatten)
+ELEMENTWISE_FUNCTIONS = (torch.relu, nn.functional.relu, operator.add, operator.iadd, torch.add)
+VIEW_FUNCTIONS = (torch.flatten, "flatten", "view", "reshape")  # a name: a tensor's method
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,28 @@ def sparsity(tensor: torch.Tensor | nn.Module) -> float:
     """Zeros / size; of a model: over the weights of its convolutions and linear layers.
 
     A tiny weight is no zero: only exact zeros can be left out of a file or a product.
+
+    Raises:
+        ValueError: no weights at all.
     """
-    if isinstance(tensor, nn.Module):
-        weights = [layer.weight for layer in weighted_layers(tensor).values()]
-        return 1 - sum(map(nonzeros, weights)) / sum(w.numel() for w in weights)
-    return 1 - nonzeros(tensor) / tensor.numel()
+    weights: list[torch.Tensor] = (
+        [layer.weight for layer in weighted_layers(tensor).values()]
+        if isinstance(tensor, nn.Module)
+        else [tensor]
+    )
+    size = sum(w.numel() for w in weights)
+    if size == 0:
+        raise ValueError("got no weights; allowed: a tensor or layers with at least one")
+    return 1 - sum(map(nonzeros, weights)) / size
 
 
 def layers(model: nn.Module, input_shape: tuple[int, ...] = INPUT_SHAPE) -> list[LayerCost]:
-    """The cost of every convolution and linear layer, found by running one zero input."""
+    """The cost of every convolution and linear layer, in the order in which one zero input runs.
+
+    Args:
+        input_shape: ``(1, C, H, W)`` for the cost of one image. A layer that runs twice is listed
+            twice, one that does not run is left out.
+    """
     found: list[LayerCost] = []
 
     def record(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
@@ -91,7 +106,11 @@ def layers(model: nn.Module, input_shape: tuple[int, ...] = INPUT_SHAPE) -> list
 
 
 def layer_macs(layer: nn.Module, output: torch.Tensor) -> int:
-    """MACs of one layer: each output element sums (C_in / groups)·k_h·k_w, or C_in, products."""
+    """MACs of one layer: each output element sums (C_in / groups)·k_h·k_w, or C_in, products.
+
+    Raises:
+        ValueError: another kind of layer.
+    """
     if isinstance(layer, nn.Conv2d):
         per_output = layer.weight[0].numel()
     elif isinstance(layer, nn.Linear):
@@ -111,39 +130,76 @@ def activation_peak(
 ) -> int:
     """Peak bytes of activations alive at once, running operators in the model's own order.
 
-    A tensor lives from the operator that writes it to the last one that reads it. Batch norm,
-    ReLU and additions overwrite an input that nobody reads later, as every inference engine does.
+    A tensor, the input included, lives from the operator that writes it to the last one that reads
+    it. Batch norm, ReLU and additions overwrite an input of the same size that nobody reads later,
+    as every inference engine does; a view is no tensor of its own. A convolution reads its input
+    while it writes its output; its scratch memory is left out.
+
+    Args:
+        bits: of one activation.
     """
-    graph = fx.symbolic_trace(model.eval())
-    with torch.inference_mode():
-        ShapeProp(graph).propagate(torch.zeros(input_shape))
+    graph = _traced(model, input_shape)
     nodes = [n for n in graph.graph.nodes if n.op != "output" and "tensor_meta" in n.meta]
+    sizes = {n: (n.meta["tensor_meta"].shape.numel() * bits + 7) // 8 for n in nodes}
+    storage = _storage(graph, [n for n in nodes if n.op != "get_attr"], sizes)  # no parameters
     order = {node: i for i, node in enumerate(graph.graph.nodes)}
-    last = {n: max((order[user] for user in n.users), default=order[n]) for n in nodes}
-    live: dict[fx.Node, int] = {}
-    peak = 0
+    spans: dict[fx.Node, list[int]] = {}
+    for node, first in storage.items():
+        reads = [order[user] for user in node.users]
+        spans.setdefault(first, []).extend([order[node], *reads])
+    return max(
+        sum(sizes[n] for n, span in spans.items() if min(span) <= now <= max(span))
+        for now in range(len(order))
+    )
+
+
+def _storage(
+    graph: fx.GraphModule, nodes: list[fx.Node], sizes: dict[fx.Node, int]
+) -> dict[fx.Node, fx.Node]:
+    """For every tensor the one whose memory it lies in: itself, or the input it overwrites."""
+    order = {node: i for i, node in enumerate(graph.graph.nodes)}
+    storage: dict[fx.Node, fx.Node] = {}
+
+    def is_read_later(first: fx.Node, now: int) -> bool:
+        sharing = [n for n, other in storage.items() if other is first]
+        return any(order[user] > now for n in sharing for user in n.users)
+
     for node in nodes:
-        now = order[node]
-        dying = [n for n in live if last[n] == now]
-        if _in_place(graph, node) and any(n in dying for n in node.all_input_nodes):
-            live.pop(next(n for n in node.all_input_nodes if n in dying))
-        live[node] = node.meta["tensor_meta"].shape.numel() * bits // 8
-        peak = max(peak, sum(live.values()))
-        live = {n: size for n, size in live.items() if last[n] > now}
-    return peak
+        storage[node] = node
+        inputs = [storage[n] for n in node.all_input_nodes if n in storage]
+        fitting = [n for n in inputs if sizes[n] == sizes[node]]
+        if _is(graph, node, VIEW_MODULES, VIEW_FUNCTIONS):
+            storage[node] = inputs[0]
+        elif _is(graph, node, ELEMENTWISE_MODULES, ELEMENTWISE_FUNCTIONS):
+            dying = [n for n in fitting if not is_read_later(n, order[node])]
+            storage[node] = dying[0] if dying else node
+    return storage
 
 
-def _in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
+def _is(graph: fx.GraphModule, node: fx.Node, modules: tuple, functions: tuple) -> bool:
     if node.op == "call_module":
-        return isinstance(graph.get_submodule(str(node.target)), IN_PLACE_MODULES)
-    return node.op == "call_function" and node.target in IN_PLACE_FUNCTIONS
+        return isinstance(graph.get_submodule(str(node.target)), modules)
+    return node.op in ("call_function", "call_method") and node.target in functions
+
+
+def _traced(model: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
+    was_training = model.training
+    try:
+        graph = fx.symbolic_trace(model.eval())
+        with torch.inference_mode():
+            ShapeProp(graph).propagate(torch.zeros(input_shape))
+    finally:
+        model.train(was_training)
+    return graph
 
 
 def _run(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     was_training = model.training
-    with torch.inference_mode():
-        model.eval()(torch.zeros(input_shape))
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(input_shape))
+    finally:
+        model.train(was_training)
 
 
 # --- serialized bytes ----------------------------------------------------------------------------
@@ -160,6 +216,8 @@ def csr_bytes(weight: torch.Tensor, value_bits: int = 32, index_bits: int = 32) 
 
     Args:
         weight: ``[rows, …]``; trailing dimensions are flattened into columns.
+        value_bits: of one stored nonzero.
+        index_bits: of one column index and of one row pointer.
     """
     rows, kept = weight.shape[0], nonzeros(weight)
     return (kept * (value_bits + index_bits) + (rows + 1) * index_bits + 7) // 8
@@ -179,8 +237,19 @@ def relative_index_bytes(weight: torch.Tensor, value_bits: int = 32, index_bits:
 
 
 def nm_bytes(weight: torch.Tensor, n: int = 2, m: int = 4, value_bits: int = 32) -> int:
-    """Bytes of N:M sparsity: n values of every m, and ``ceil(log2 m)`` bits of metadata each."""
-    groups = weight.numel() / m
-    if groups != int(groups):
-        raise ValueError(f"got {weight.numel()} weights; allowed: a multiple of m={m}")
-    return (int(groups) * n * (value_bits + (m - 1).bit_length()) + 7) // 8
+    """Bytes of N:M sparsity: n values of every m, and ``ceil(log2 m)`` bits of metadata each.
+
+    With 2:4 this is the format of NVIDIA's sparse tensor cores (Mishra et al. 2021, section 3.1).
+
+    Raises:
+        ValueError: n outside 1..m, a size that m does not divide, or more nonzeros than the format
+            holds. Which weights form a group depends on the layer, so groups are not checked.
+    """
+    if not 1 <= n <= m or weight.numel() % m:
+        raise ValueError(
+            f"got {n}:{m} for {weight.numel()} weights; allowed: 1 <= n <= m, a multiple of m"
+        )
+    stored = weight.numel() // m * n
+    if nonzeros(weight) > stored:
+        raise ValueError(f"got {nonzeros(weight)} nonzeros; {n}:{m} holds at most {stored}")
+    return (stored * (value_bits + (m - 1).bit_length()) + 7) // 8

@@ -33,7 +33,13 @@ class Measurement:
 
     @classmethod
     def of(cls, samples: np.ndarray, unit: str) -> Measurement:
-        """Summarize samples ``[n]``."""
+        """Summarize samples ``[n]``, given in ``unit``.
+
+        Raises:
+            ValueError: no sample.
+        """
+        if len(samples) == 0:
+            raise ValueError("got no samples; allowed: at least one")
         low, median, high = np.percentile(samples, [25, 50, 75])
         return cls(float(median), float(high - low), len(samples), unit, machine())
 
@@ -58,7 +64,11 @@ class Latencies:
         return Measurement.of(self.samples_s[name], "s")
 
     def ratio(self, name: str, baseline: str) -> Measurement:
-        """Latency of ``name`` / ``baseline``, paired by round: below 1 is faster."""
+        """Latency of ``name`` / ``baseline``, paired by round: below 1 is faster.
+
+        Raises:
+            KeyError: a name that was not measured.
+        """
         return Measurement.of(self.samples_s[name] / self.samples_s[baseline], "×")
 
 
@@ -70,10 +80,12 @@ def latency(
     sample_s: float = 0.002,
     seed: int = 0,
 ) -> Latencies:
-    """Time every candidate once in each of ``rounds`` rounds, in an order shuffled by ``seed``.
+    """Sample every candidate once in each of ``rounds`` rounds, in an order shuffled by ``seed``.
 
     Args:
         candidates: functions without arguments, by name.
+        rounds: samples of each candidate.
+        warm_up: calls before the first sample, at least one.
         sample_s: a sample repeats its function until it lasts about this long, for fast ones.
 
     Raises:
@@ -109,8 +121,11 @@ def inference(
     """A call of ``model`` on one fixed random input, ready for :func:`latency`.
 
     The model is set to evaluation mode and laid out channels last, as a deployed one would be.
+
+    Args:
+        input_shape: ``(N, C, H, W)``, or any other shape that the model takes.
     """
-    model.eval().to(memory_format=torch.channels_last)
+    model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
     x = torch.randn(input_shape, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last) if len(input_shape) == 4 else x
 

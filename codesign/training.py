@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import typer
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -46,7 +47,7 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
 
 @dataclass
 class History:
-    """What a run measured: mean loss of each epoch, and validation accuracy where asked for."""
+    """What a run measured: mean loss of each epoch, and validation accuracy (0..1) if asked for."""
 
     loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
@@ -73,73 +74,87 @@ def fit(
     """Train ``model`` in place and return the history.
 
     Args:
+        model: takes normalized images ``[N, 3, H, W]``; is left in evaluation mode.
         epochs: passes over ``train``; a fraction trains on that share of the last pass.
         lr: peak learning rate; it rises over the first 15 % of the steps and falls to 0.
+        seed: of the order and the augmentation; the weights are the caller's.
+        crop: shift images by up to so many pixels.
         flip: mirror images at random; None: only where a mirrored class is the same class.
         small_epochs: first epochs at 24x24 pixels, which cost about half.
         loss: ``loss(model, x, y)``, a scalar; the place for distillation or regularizers.
         after_step: called after every update, for instance to apply masks again.
-        resume: file stem; state is stored there after each epoch and taken up when it exists.
+        val: measure accuracy on these images after each epoch.
+        resume: file stem; state is stored there after each epoch and taken up when it exists, also
+            that of a finished run. It holds the settings above but knows neither ``loss`` nor
+            ``after_step`` nor the weights at the start: give every run a stem of its own.
 
     Raises:
-        ValueError: non-positive epochs, or stored state of a run with other settings.
+        ValueError: settings out of range, or stored state that is damaged or of another run.
         FloatingPointError: the loss became NaN or infinite.
     """
-    if not epochs > 0 or len(train) < 2:
+    if not 0 < epochs < math.inf or len(train) < 2:
         raise ValueError(f"got {epochs} epochs of {len(train)} images; allowed: > 0 of at least 2")
+    if batch_size < 1 or not 0 <= crop < train.images.shape[-1]:
+        raise ValueError(f"got batch_size={batch_size}, crop={crop}; allowed: >= 1, 0 to side - 1")
     if flip is None:
         flip = train.card.name == "cifar10"  # a mirrored ship is a ship; a mirrored R is not an R
     per_epoch = math.ceil(len(train) / batch_size)
     total = max(1, round(epochs * per_epoch))
-    settings = dict(
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        weight_decay=weight_decay,
-        seed=seed,
-        crop=crop,
-        flip=flip,
-        small_epochs=small_epochs,
-        images=len(train),
-        dataset=train.card.name,
-    )
-    model.to(memory_format=torch.channels_last).train()
+    settings = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "weight_decay": weight_decay,
+        "seed": seed,
+        "crop": crop,
+        "flip": flip,
+        "small_epochs": small_epochs,
+        "images": len(train),
+        "dataset": train.card.name,
+    }
+    _channels_last(model).train()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )
     history = History()
     step = _take_up(resume, settings, model, optimizer, history) if resume else 0
-    bar = tqdm(total=total, initial=step, desc=desc, unit="step", leave=False)
-    while step < total:
-        epoch = step // per_epoch
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        order = torch.randperm(len(train), generator=generator)
-        losses = []
-        for index in order.split(batch_size)[: total - step]:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * one_cycle(step / total)
-            x = augment(train.images[index], generator, crop, flip)
-            x = x[:, :, 4:28, 4:28] if epoch < small_epochs else x
-            value = loss(model, normalize(x), train.labels[index])
-            if not torch.isfinite(value):
-                raise FloatingPointError(f"loss is {value.item()} at step {step}; lower lr={lr}")
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
-            if after_step:
-                after_step(model)
-            losses.append(value.detach())
-            step += 1
-            bar.update()
-        history.loss.append(float(torch.stack(losses).mean()))
-        if val is not None:
-            history.val_accuracy.append(evaluate(model, val))
-            bar.set_postfix(loss=history.loss[-1], val=history.val_accuracy[-1])
-        if resume:
-            _store(resume, settings, step, model, optimizer, history)
-    bar.close()
+    with tqdm(total=total, initial=step, desc=desc, unit="step", leave=False) as bar:
+        while step < total:
+            epoch = step // per_epoch
+            generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+            batches = _batches(train, generator, batch_size, crop, flip)
+            losses = []
+            for x, y in islice(batches, total - step):
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * one_cycle(step / total)
+                x = x[:, :, 4:28, 4:28] if epoch < small_epochs else x
+                value = loss(model, normalize(x), y)
+                if not torch.isfinite(value):
+                    raise FloatingPointError(f"loss is {float(value)} at step {step}; lower {lr=}")
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                optimizer.step()
+                if after_step:
+                    after_step(model)
+                losses.append(value.detach())
+                step += 1
+                bar.update()
+            history.loss.append(float(torch.stack(losses).mean()))
+            if val is not None:
+                history.val_accuracy.append(evaluate(model, val))
+                bar.set_postfix(loss=history.loss[-1], val=history.val_accuracy[-1])
+            if resume:
+                _store(resume, settings, step, model, optimizer, history)
     model.eval()
     return history
+
+
+def _batches(
+    train: ImageSet, generator: torch.Generator, batch_size: int, crop: int, flip: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One shuffled, augmented pass: uint8 images ``[N, 3, 32, 32]`` and labels ``[N]``."""
+    for index in torch.randperm(len(train), generator=generator).split(batch_size):
+        yield augment(train.images[index], generator, crop, flip), train.labels[index]
 
 
 def one_cycle(progress: float, warm_up: float = 0.15) -> float:
@@ -152,7 +167,10 @@ def one_cycle(progress: float, warm_up: float = 0.15) -> float:
 def augment(
     images: torch.Tensor, generator: torch.Generator, crop: int, flip: bool
 ) -> torch.Tensor:
-    """Shift each image by up to ``crop`` pixels (reflected edges), mirror half of them if asked."""
+    """Shift each image by up to ``crop`` pixels (reflected edges), mirror half of them if asked.
+
+    Shapes: uint8 ``[N, C, H, W]`` in and out.
+    """
     n, _, height, width = images.shape
     padded = functional.pad(images.float(), [crop] * 4, mode="reflect").to(images.dtype)
     dy, dx = torch.randint(0, 2 * crop + 1, (2, n, 1), generator=generator)
@@ -167,19 +185,36 @@ def augment(
 # --- state of an unfinished run ------------------------------------------------------------------
 
 
-def _store(stem: Path, settings: dict, step: int, model, optimizer, history: History) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
+def state_file(stem: str | Path) -> Path:
+    """Where :func:`fit` keeps the state of a run with this ``resume`` stem."""
+    stem = Path(stem)
+    return stem.with_name(f"{stem.name}.state")  # with_suffix would cut a dotted name
+
+
+def _store(
+    stem: Path,
+    settings: dict[str, Any],
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+) -> None:
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     for i, parameter in enumerate(model.parameters()):
         tensors[f"momentum.{i}"] = optimizer.state[parameter]["momentum_buffer"].contiguous()
     record = json.dumps({"settings": settings, "step": step, "history": vars(history)})
-    part = stem.with_suffix(".part")
-    save_file(tensors, part, metadata={"run": record})  # one file: weights and step stay together
-    part.replace(stem.with_suffix(".state"))
+    # one file: weights and step stay together
+    checkpoints.write_tensors(state_file(stem), tensors, {"run": record})
 
 
-def _take_up(stem: Path, settings: dict, model, optimizer, history: History) -> int:
-    path = stem.with_suffix(".state")
+def _take_up(
+    stem: Path,
+    settings: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+) -> int:
+    path = state_file(stem)
     if not path.exists():
         return 0
     record = json.loads(checkpoints.metadata(path)["run"])
@@ -188,23 +223,36 @@ def _take_up(stem: Path, settings: dict, model, optimizer, history: History) -> 
             f"{path} belongs to a run with {record['settings']}, this one has {settings}; "
             "delete the file to start again"
         )
-    tensors = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    model.to(memory_format=torch.channels_last)
+    tensors = checkpoints.tensors(path)
+    weights = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} belongs to another network: {error}") from None
+    _channels_last(model)
     for i, parameter in enumerate(model.parameters()):
         buffer = tensors[f"momentum.{i}"].clone(memory_format=torch.preserve_format)
         optimizer.state[parameter]["momentum_buffer"] = buffer
-    history.loss, history.val_accuracy = record["history"].values()
+    history.loss = record["history"]["loss"]
+    history.val_accuracy = record["history"]["val_accuracy"]
     return int(record["step"])
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
 
 # --- recipes of the shipped checkpoints ----------------------------------------------------------
 
-RECIPES: dict[tuple[str, str], dict] = {
-    ("vgg", "cifar10"): dict(epochs=26, lr=0.08, small_epochs=8),
-    ("resnet8", "cifar10"): dict(epochs=32, lr=0.1, small_epochs=8, weight_decay=2e-4),
-    ("vgg", "glyphs"): dict(epochs=12, lr=0.08, small_epochs=0),
-    ("resnet8", "glyphs"): dict(epochs=14, lr=0.1, small_epochs=0, weight_decay=2e-4),
+# Each recipe is a list of cycles: one call of `fit` each, the next one starting from the last.
+RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("vgg", "cifar10"): [
+        {"epochs": 26, "lr": 0.08, "small_epochs": 8},
+        {"epochs": 22, "lr": 0.06},
+    ],
+    ("resnet8", "cifar10"): [{"epochs": 32, "lr": 0.1, "small_epochs": 8, "weight_decay": 2e-4}],
+    ("vgg", "glyphs"): [{"epochs": 12, "lr": 0.08}],
+    ("resnet8", "glyphs"): [{"epochs": 14, "lr": 0.1, "weight_decay": 2e-4}],
 }
 
 app = typer.Typer(help="Recreate the shipped checkpoints.", add_completion=False)
@@ -231,21 +279,25 @@ def recipe(
     model = models.build({"architecture": name})
     train, val, test = (datasets.load(dataset, split) for split in datasets.SPLITS)
     stem = out / dataset / (name if seed == 0 else f"{name}-seed{seed}")
-    settings = RECIPES[name, dataset]
-    history = fit(model, train, val=val, seed=seed, resume=stem, desc=str(stem), **settings)
+    cycles = [stem.with_name(f"{stem.name}-cycle{i}") for i in range(len(RECIPES[name, dataset]))]
+    for i, (cycle, settings) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
+        order = seed + 7_919 * i  # another order of the images in each cycle
+        fit(model, train, val=val, seed=order, resume=cycle, desc=str(cycle), **settings)
     command = f"python -m codesign.training recipe {name} --dataset {dataset} --seed {seed}"
+    command += f" --threads {threads}"
     checkpoints.save(
         stem,
         model,
         dataset=dataset,
         seed=seed,
         command=command,
-        settings=settings,
-        val_accuracy=round(history.val_accuracy[-1], 4),
+        cycles=RECIPES[name, dataset],
+        val_accuracy=round(evaluate(model, val), 4),
         test_accuracy=round(evaluate(model, test), 4),
     )
-    stem.with_suffix(".state").unlink()
-    print(stem.with_suffix(".json").read_text())
+    for cycle in cycles:
+        state_file(cycle).unlink()
+    print(stem.with_name(f"{stem.name}.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

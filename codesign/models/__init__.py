@@ -25,6 +25,8 @@ def build(config: Mapping[str, object]) -> nn.Module:
     Raises:
         ValueError: unknown architecture, or arguments that its class does not take.
     """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"got config {config!r}; allowed: a dict with 'architecture'")
     arguments = dict(config)
     name = arguments.pop("architecture", None)
     if not isinstance(name, str) or name not in ARCHITECTURES:

@@ -1,9 +1,10 @@
-"""ResNet-8, the image-classification network of MLPerf Tiny (77 k parameters, 12.5 M MACs).
+"""ResNet-8, the image-classification network of MLPerf Tiny (77,946 parameters, 12.5 M MACs).
 
 One convolution, three residual stacks, a linear layer; Banbury et al., "MLPerf Tiny Benchmark"
 (2021). The network that a microcontroller runs: Lectures 10 and 11. As in the benchmark's
-reference code the 1x1 shortcut has no batch norm; unlike there, convolutions carry no bias
-(batch norm follows them), and global average pooling replaces the fixed 8x8 pool.
+reference code the 1x1 shortcut has no batch norm; unlike there, a convolution that batch norm
+follows has no bias (240 parameters fewer than its 78,186), and global average pooling replaces the
+fixed 8x8 pool.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from codesign.models.vgg import MAX_CHANNELS
 
 
 class ResidualStack(nn.Module):
-    """Two 3x3 convolutions beside an identity, or a strided 1x1 convolution where shapes change."""
+    """Two 3x3 convolutions beside an identity, or a strided 1x1 convolution where shapes change.
+
+    Shapes: ``[N, width_in, H, W]`` to ``[N, width_out, ceil(H / stride), ceil(W / stride)]``.
+    """
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()

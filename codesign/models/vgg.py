@@ -14,6 +14,7 @@ from torch import nn
 
 REFERENCE_CHANNELS = (32, 32, "M", 64, 64, "M", 128, 128, "M", 128)
 MAX_CHANNELS = 1024
+MAX_POOLS = 5
 
 
 class VGG(nn.Module):
@@ -24,10 +25,11 @@ class VGG(nn.Module):
         num_classes: width of ``classifier``, the last linear layer.
 
     Shapes: input ``[N, 3, H, W]`` float32, output ``[N, num_classes]``. H and W are free as long
-    as every pool halves at least 2 pixels.
+    as every pool halves at least 2 pixels; at 32x32 that allows ``MAX_POOLS``.
 
     Raises:
-        ValueError: a width outside 1..1024, an unknown letter, or no convolution at all.
+        ValueError: a width outside 1..1024, an unknown letter, more than 5 pools or 64 entries, or
+            no convolution before the first pool.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ def _check_channels(channels: Sequence[int | str], num_classes: int) -> None:
     for width in [*widths, num_classes]:
         if type(width) is not int or not 1 <= width <= MAX_CHANNELS:
             raise ValueError(f"got width {width!r}; allowed: an integer from 1 to {MAX_CHANNELS}")
-    letters = {item for item in channels if isinstance(item, str)}
-    if letters - {"M"} or not widths or len(channels) > 64 or channels[0] == "M":
+    letters = [item for item in channels if isinstance(item, str)]
+    fits = len(letters) <= MAX_POOLS and len(channels) <= 64
+    if set(letters) - {"M"} or not fits or not widths or channels[0] == "M":
         raise ValueError(
             f"got channels {list(channels)!r}; allowed: at most 64 entries, 'M' for a pool, "
-            "at least one width and a width first"
+            f"at most {MAX_POOLS} pools, at least one width and a width first"
         )

@@ -1,0 +1,93 @@
+"""``autograder calibrate``: run the reference over several seeds and write what it measured.
+
+Each seed runs the solution notebook's own cells in a fresh folder, so that nothing stored is
+loaded; then the judge measures the artifacts. ``targets.toml`` receives the mean as ``reference``
+and the standard deviation over seeds as ``spread``; targets and floors are a person's decision.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomlkit
+
+from autograder import checking, targets
+from autograder.checking import LocalStudent
+from autograder.grading import Course
+from autograder.prove import PROOF_SEED
+
+Measured = dict[str, dict[str, list[float]]]  # check -> figure -> one value a seed
+
+
+def run_reference(course: Course, lab: str, dataset: str, seed: int) -> Path:
+    """Run the reference notebook with ``seed`` in its own folder; return its outputs folder.
+
+    A run that was done before is kept: a long calibration resumes where it was cut.
+
+    Raises:
+        RuntimeError: the notebook failed; carries the end of what it said.
+    """
+    folder = course.root / ".autograder" / "calibrate" / lab / dataset / f"seed{seed}"
+    done = folder / "done"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(course.folder("source", ".", lab) / f"{lab}.ipynb", folder)
+        environment = {**os.environ, "CODESIGN_DATASET": dataset, "CODESIGN_SEED": str(seed)}
+        command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
+        ran = subprocess.run(
+            [sys.executable, "-m", *command, f"{lab}.ipynb"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if ran.returncode:
+            raise RuntimeError(f"{lab} with seed {seed} on {dataset}: {ran.stderr[-2_000:]}")
+        done.touch()
+    return folder / "outputs" / dataset
+
+
+def measure(lab: str, dataset: str, outputs: Path) -> dict[str, dict[str, float]]:
+    """What the judge measures on the artifacts in ``outputs``: ``{check: {figure: value}}``."""
+    found: dict[str, dict[str, float]] = {}
+    for name, wanted in targets.lab(lab).items():
+        figures = wanted.figures[dataset]
+        if figures:
+            verdict = checking.run(lab, name, LocalStudent({}, outputs), dataset, PROOF_SEED)
+            values = {row.name: row.measured for row in verdict.rows if row.name in figures}
+            found[name] = {k: v for k, v in values.items() if isinstance(v, float | int)}
+    return found
+
+
+def calibrate(course: Course, lab: str, dataset: str, seeds: Sequence[int]) -> Measured:
+    """Run and measure every seed; the values are also kept as JSON beside the runs."""
+    collected: Measured = {}
+    for seed in seeds:
+        outputs = run_reference(course, lab, dataset, seed)
+        for name, figures in measure(lab, dataset, outputs).items():
+            for figure, value in figures.items():
+                collected.setdefault(name, {}).setdefault(figure, []).append(float(value))
+    record = course.root / ".autograder" / "calibrate" / lab / f"{dataset}.json"
+    record.write_text(json.dumps({"seeds": list(seeds), "measured": collected}, indent=1))
+    return collected
+
+
+def write(lab: str, dataset: str, collected: Measured, path: Path = targets.TARGETS) -> None:
+    """Put mean and standard deviation of every measured figure into ``targets.toml``."""
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    for name, figures in collected.items():
+        for figure, values in figures.items():
+            table = document[lab]["checks"][name]["figures"][figure]  # type: ignore[index]
+            if dataset not in table:
+                table[dataset] = tomlkit.table()
+            table[dataset]["reference"] = float(f"{statistics.mean(values):.4g}")
+            table[dataset]["spread"] = float(f"{statistics.pstdev(values):.2g}")
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    targets.read.cache_clear()

@@ -1,0 +1,1 @@
+"""The checks, one module for each lab: the judge's own oracles, which no notebook imports."""

@@ -1,0 +1,184 @@
+"""``autograder``: the commands of the course. ``make help`` lists the ones used every day."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from autograder import judge, sandbox
+from codesign import datasets
+
+app = typer.Typer(help="Judge the labs of the course.", add_completion=False, no_args_is_help=True)
+console = Console(soft_wrap=True)
+
+Root = Annotated[Path, typer.Option(help="course folder, with nbgrader_config.py")]
+Unisolated = Annotated[bool, typer.Option("--unisolated", help="run submissions unprotected")]
+HERE = Path(".")
+
+
+@app.command()
+def grade(
+    lab: str,
+    root: Root = HERE,
+    student: Annotated[list[str] | None, typer.Option(help="only these students")] = None,
+    unisolated: Unisolated = False,
+) -> None:
+    """Grade every submission of LAB into nbgrader's gradebook."""
+    from autograder import grading
+    from autograder import report as reports
+
+    try:
+        done = list(
+            grading.grade(root, lab, only=student or (), unisolated=unisolated or None)
+        )
+    except (judge.NotIsolated, grading.NotReleased, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from None
+    print(reports.text(done, lab))
+
+
+@app.command()
+def report(lab: str, root: Root = HERE, out: Path | None = None) -> None:
+    """Write the class report of LAB as HTML from what was graded."""
+    from autograder import grading
+    from autograder import report as reports
+
+    course = grading.Course.at(root)
+    graded = []
+    for student in course.students(lab):
+        try:
+            graded.append(grading.read(course, lab, student))
+        except OSError:
+            graded.append(grading.Graded(student, (), ("not graded yet",)))
+    path = out or course.root / "reports" / f"{lab}.html"
+    print(f"report: {reports.write(graded, lab, path).resolve()}")
+
+
+@app.command()
+def prove(
+    lab: str,
+    root: Root = HERE,
+    dataset: Annotated[list[str] | None, typer.Option(help="image sets; default: all here")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the matrix")] = None,
+    unisolated: Unisolated = False,
+) -> None:
+    """Show that LAB's grader works: reference full, release 0, every mutant caught."""
+    from autograder import grading
+    from autograder import prove as proof
+
+    course = grading.Course.at(root)
+    isolated = judge.isolation(unisolated or None)
+    lines = []
+    for name in dataset or available():
+        lines += proof.prove(course, lab, name, isolated=isolated)
+    holes = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
+    holes += proof.missing(lab)
+    print(proof.markdown(lines, lab))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{lab}.md").write_text(proof.markdown(lines, lab), encoding="utf-8")
+        (out / f"{lab}.json").write_text(proof.to_json(lines), encoding="utf-8")
+    for hole in holes:
+        print(f"hole: {hole}")
+    print(f"{lab}: {len(lines)} lines, {len(holes)} holes")
+    raise typer.Exit(1 if holes else 0)
+
+
+@app.command()
+def calibrate(
+    lab: str,
+    root: Root = HERE,
+    dataset: Annotated[list[str] | None, typer.Option(help="image sets; default: all here")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="how many seeds, from 0 on")] = 3,
+) -> None:
+    """Run LAB's reference over seeds and write references and spreads into targets.toml."""
+    from autograder import calibrate as calibration
+    from autograder import grading
+
+    course = grading.Course.at(root)
+    for name in dataset or available():
+        measured = calibration.calibrate(course, lab, name, range(seeds))
+        calibration.write(lab, name, measured)
+        for check, figures in measured.items():
+            for figure, values in figures.items():
+                print(f"{name} {check} {figure}: {', '.join(f'{v:.4g}' for v in values)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Try what grading needs on this machine and say what is missing."""
+    reason = sandbox.why_not()
+    tried = [
+        ("isolation (bubblewrap)", reason is None, reason or "a program ran inside it"),
+        ("jupyter", shutil.which("jupyter") is not None, "command on the path"),
+        *[(f"data: {name}", *_data(name)) for name in datasets.DATASETS],
+    ]
+    for name, ok, detail in tried:
+        console.print(f"{'ok     ' if ok else 'missing'} {name}: {detail}", highlight=False)
+    raise typer.Exit(0 if all(ok for _, ok, _ in tried[:2]) else 1)
+
+
+def _data(name: str) -> tuple[bool, str]:
+    if datasets.cache_file(name, "test").exists():
+        return True, "decoded"
+    if name == "glyphs":
+        return True, "is generated on first use"
+    return datasets.find_cifar10() is not None, str(datasets.find_cifar10() or "no source found")
+
+
+def available() -> list[str]:
+    """The image sets that can be judged on here: glyphs, and CIFAR-10 where its files are."""
+    return [name for name in datasets.DATASETS if _data(name)[0]]
+
+
+@app.command()
+def demo(folder: Path = Path("demo"), lab: str = "lab1_pruning", root: Root = HERE) -> None:
+    """Grade the course's own sample submissions of LAB and write a report."""
+    from autograder import demo as samples
+
+    samples.run(root, folder, lab)
+
+
+@app.command()
+def release(lab: str, root: Root = HERE) -> None:
+    """Generate labs/LAB from solutions/LAB with nbgrader."""
+    from autograder import notebooks
+
+    print(notebooks.release(root.resolve(), lab))
+
+
+@app.command()
+def build(
+    paths: Annotated[list[Path] | None, typer.Argument(help="percent sources; default: all")] = None,
+    root: Root = HERE,
+    execute: bool = True,
+    check: Annotated[bool, typer.Option("--check", help="only say what is out of date")] = False,
+) -> None:
+    """Build notebooks from their percent sources: in step, executed, stamped."""
+    from autograder import notebooks
+
+    problems = []
+    for path in paths or notebooks.sources(root.resolve()):
+        if check:
+            problems += notebooks.check(path)
+        else:
+            print(f"built {notebooks.build(path, execute=execute)}")
+    for problem in problems:
+        print(problem)
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def stamp(repo: str, root: Root = HERE) -> None:
+    """Write the repository's address (owner/name) into badges and setup cells."""
+    from autograder import notebooks
+
+    for path in notebooks.stamp(root.resolve(), repo):
+        print(f"stamped {path}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,90 @@
+"""``make demo``: a whole nbgrader course in a folder, with three sample submissions graded.
+
+The samples are the course's own (the reference, a half-right one made of mutants, the untouched
+release), so they may run without isolation where bubblewrap is missing; it says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+
+from autograder import grading, intake, prove, report, sandbox
+from codesign import datasets
+
+STUDENTS = ("reference", "half_right", "untouched")
+
+
+def run(root: Path, folder: Path, lab: str) -> Path:
+    """Lay out the course in ``folder``, release, grade and report; return the report's path.
+
+    Raises:
+        FileExistsError: ``folder`` holds something that is no earlier demo.
+    """
+    start = time.monotonic()
+    course = lay_out(root.resolve(), folder, lab)
+    dataset, why = datasets.choose()
+    print(f"image set: {dataset} ({why})")
+    for split in datasets.SPLITS:
+        datasets.load(dataset, split, quiet=True)
+    grading.release(course.root, lab)
+    submit(course, lab, dataset)
+    unisolated = sandbox.why_not() is not None
+    if unisolated:
+        print(
+            f"No isolation here ({sandbox.why_not()}). These three samples are the course's own, "
+            "so they are graded without it; grading others' work would be refused."
+        )
+    graded = list(grading.grade(course.root, lab, unisolated=unisolated or None))
+    graded.sort(key=lambda one: STUDENTS.index(one.student))
+    print(report.text(graded, f"{lab} on {dataset}"))
+    path = report.write(graded, f"{lab} on {dataset}", course.root / "report.html")
+    print(f"\ngraded in {time.monotonic() - start:.0f} s; report: {path}")
+    return path
+
+
+def lay_out(root: Path, folder: Path, lab: str) -> grading.Course:
+    """A fresh course in ``folder``: configuration, source notebook, released lab."""
+    marker = folder / ".codesign-demo"
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise FileExistsError(f"{folder} is not an earlier demo; nothing was touched")
+    shutil.rmtree(folder, ignore_errors=True)
+    source = folder / "solutions" / lab
+    source.mkdir(parents=True)
+    marker.touch()
+    shutil.copy(root / "nbgrader_config.py", folder)
+    shutil.copy(root / "solutions" / lab / f"{lab}.ipynb", source)
+    shutil.copytree(root / "solutions" / lab / "outputs", source / "outputs")
+    return grading.Course.at(folder)
+
+
+def submit(course: grading.Course, lab: str, dataset: str) -> None:
+    """Put the three sample submissions into ``submitted/``."""
+    source = course.root / "solutions" / lab
+    for student in STUDENTS:
+        target = course.folder("submitted", student, lab)
+        target.mkdir(parents=True)
+        if student == "untouched":
+            shutil.copy(course.released(lab), target)
+            continue
+        notebook = nbformat.read(source / f"{lab}.ipynb", as_version=4)
+        shutil.copytree(source / "outputs" / dataset, target / "outputs" / dataset)
+        if student == "half_right":
+            spoil(notebook, target / "outputs" / dataset, lab)
+        nbformat.write(notebook, target / f"{lab}.ipynb")
+
+
+def spoil(notebook: nbformat.NotebookNode, outputs: Path, lab: str) -> None:
+    """Turn a reference submission into a half-right one: every second check gets its mutant."""
+    first = {}
+    for mutant in prove.mutants(lab):
+        first.setdefault(mutant.check, mutant)
+    for mutant in list(first.values())[::2]:
+        if mutant.forge is not None:
+            mutant.forge(outputs)
+            continue
+        cell = next(c for c in notebook.cells if intake.grade_id(c) == mutant.cell)
+        cell.source = mutant.source

@@ -1,0 +1,87 @@
+"""The judge as nbgrader's executor, so that plain ``nbgrader autograde`` uses it.
+
+``wire(c)`` in ``nbgrader_config.py`` replaces how nbgrader reads a submission and what it runs:
+the submitted notebook becomes the released one with the student's answers, and graded cells are
+answered by the judge instead of the student's kernel. nbgrader's own SaveAutoGrades, gradebook,
+feedback and export go on unchanged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nbconvert.exporters import NotebookExporter
+from nbgrader.preprocessors import (
+    AssignLatePenalties,
+    CheckCellMetadata,
+    LimitOutput,
+    NbGraderPreprocessor,
+    SaveAutoGrades,
+)
+from nbgrader.utils import determine_grade
+
+from autograder import intake, judge
+
+
+class IntakeExporter(NotebookExporter):
+    """Reads a submission through intake: what cannot be read becomes the released notebook."""
+
+    def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> Any:
+        """Convert the released notebook with the answers of ``filename`` put in."""
+        if not self.parent._sanitizing:  # nbgrader's second pass, over what the first one wrote
+            return super().from_filename(filename, resources=resources, **kw)
+        coursedir, lab = self.parent.coursedir, resources["nbgrader"]["assignment"]
+        released = Path(coursedir.format_path(coursedir.release_directory, ".", lab))
+        taken = intake.take_in(released / f"{lab}.ipynb", Path(filename))
+        taken.notebook.metadata[intake.PROBLEMS] = list(taken.problems)
+        return self.from_notebook_node(taken.notebook, resources=resources, **kw)
+
+
+class Judge(NbGraderPreprocessor):
+    """Executes the notebook and answers its graded cells, in place of nbgrader's ``Execute``."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """Fill every code cell's outputs; of graded cells, with the judge's verdict."""
+        info = resources["nbgrader"]
+        coursedir, lab = self.parent.parent.coursedir, info["assignment"]
+        submission = coursedir.format_path(coursedir.submitted_directory, info["student"], lab)
+        judge.judge(
+            nb,
+            lab,
+            Path(submission) / "outputs",
+            seed=judge.secret_seed(Path(coursedir.root)),
+            isolated=judge.isolation(),
+            problems=nb.metadata.pop(intake.PROBLEMS, []),
+        )
+        return nb, resources
+
+
+class Finite(NbGraderPreprocessor):
+    """Refuses a notebook whose graded cells nbgrader would not read as the judge's number.
+
+    nbgrader takes whatever it does not understand for full marks; this never lets it come to that.
+    """
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
+        """Raise ValueError unless the points are a number within the cell's range."""
+        if intake.is_judged(cell):
+            points, maximum = determine_grade(cell, self.log)
+            written = [o for o in cell.outputs if o.output_type == "execute_result"]
+            if len(written) != 1 or points is None or not 0 <= points <= maximum:
+                raise ValueError(f"cell {intake.grade_id(cell)!r}: no verdict of the judge")
+        return cell, resources
+
+
+def wire(c: Any) -> None:
+    """Configure nbgrader (``c`` of ``nbgrader_config.py``) to grade with the judge."""
+    c.Autograde.exporter_class = IntakeExporter
+    c.Autograde.sanitize_preprocessors = [CheckCellMetadata]
+    c.Autograde.autograde_preprocessors = [
+        Judge,
+        LimitOutput,
+        Finite,
+        SaveAutoGrades,
+        AssignLatePenalties,
+        CheckCellMetadata,
+    ]

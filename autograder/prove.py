@@ -1,0 +1,234 @@
+"""The proof of the grader: the reference earns everything, the release nothing, each mutant its own.
+
+A mutant is a named wrong answer, kept in ``autograder/mutants/<lab>.py``: another source for one
+solution cell, or a forged artifact. It must lose points in exactly one check. All of them go
+through the judge, with hidden cases; the proof is a matrix of mutants and checks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from tqdm.auto import tqdm
+
+from autograder import artifacts, checking, intake, judge, targets
+from autograder.checking import StudentError, Verdict
+from autograder.grading import Course
+from autograder.kernel import KernelStudent
+
+PROOF_SEED = 20_260_101  # any but the public one: the proof must not depend on a course's secret
+MUTANTS_NEEDED = 3
+BUDGET_S = 3_600.0
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong answer to ``check``.
+
+    Either ``cell`` (a solution cell's id) and its wrong ``source``, or ``artifact`` and ``forge``,
+    which alters a copy of the reference artifacts in the given folder.
+    """
+
+    name: str
+    check: str
+    cell: str | None = None
+    source: str = ""
+    artifact: str | None = None
+    forge: Callable[[Path], None] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cell is None) == (self.forge is None):
+            raise ValueError(f"mutant {self.name!r}: give either a cell or a forged artifact")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the matrix: points by check, and what is wrong with it (empty: nothing)."""
+
+    name: str
+    of: str
+    dataset: str
+    points: dict[str, float]
+    fault: str = ""
+
+
+def mutants(lab: str) -> list[Mutant]:
+    """The mutants of one lab."""
+    return list(importlib.import_module(f"autograder.mutants.{lab}").MUTANTS)
+
+
+def prove(course: Course, lab: str, dataset: str, *, isolated: bool) -> list[Line]:
+    """The matrix of ``lab`` on ``dataset``.
+
+    Raises:
+        FileNotFoundError: no reference notebook or no reference artifacts for this set.
+    """
+    reference = course.folder("source", ".", lab) / f"{lab}.ipynb"
+    outputs = reference.parent / "outputs" / dataset
+    if not reference.exists() or not outputs.is_dir():
+        raise FileNotFoundError(f"{lab} has no reference notebook or artifacts in {outputs}")
+    notebook = intake.take_in(course.released(lab), reference)
+    if notebook.problems:
+        raise ValueError(f"{reference}: {notebook.problems}")
+    lines = [_untouched(course, lab, dataset, isolated)]
+    with _bench(notebook.notebook, lab, outputs, isolated) as bench:
+        full = bench.judge({})
+        lines.insert(0, _line("reference", "", dataset, full, _reference_fault(full)))
+        todo = tqdm(mutants(lab), desc=f"mutants of {lab} on {dataset}", unit="mutant")
+        for mutant in todo:
+            verdicts = bench.mutated(mutant, full)
+            lines.append(
+                _line(mutant.name, mutant.check, dataset, verdicts, _fault(mutant, verdicts, full))
+            )
+    return lines
+
+
+def missing(lab: str) -> list[str]:
+    """Checks of ``lab`` with fewer than three mutants: holes in the proof."""
+    counted = Counter(mutant.check for mutant in mutants(lab))
+    return [
+        f"{name} has {counted[name]} mutants, at least {MUTANTS_NEEDED} are needed"
+        for name in targets.lab(lab)
+        if counted[name] < MUTANTS_NEEDED
+    ]
+
+
+def markdown(lines: list[Line], lab: str) -> str:
+    """The matrix as a Markdown table: the points each line keeps in each check."""
+    checks = list(targets.lab(lab))
+    head = "| data set | line | of | " + " | ".join(checks) + " | verdict |"
+    rule = "|---" * (len(checks) + 4) + "|"
+    body = [
+        f"| {line.dataset} | {line.name} | {line.of} | "
+        + " | ".join(f"{line.points[name]:g}" for name in checks)
+        + f" | {line.fault or 'ok'} |"
+        for line in lines
+    ]
+    return "\n".join([head, rule, *body]) + "\n"
+
+
+def to_json(lines: list[Line]) -> str:
+    """The matrix as JSON."""
+    return json.dumps([vars(line) for line in lines], indent=1) + "\n"
+
+
+# --- one bench for all mutants -------------------------------------------------------------------
+
+
+class _Bench:
+    """A kernel with the reference solution loaded, where one cell or one artifact is swapped.
+
+    After a swap only the checks that it can reach run again: those that call functions after
+    another cell, those that read a changed artifact after a forgery.
+    """
+
+    def __init__(self, notebook: NotebookNode, lab: str, reference: Path, student: KernelStudent):
+        self.lab, self.reference, self.student = lab, reference, student
+        self.sources = {
+            name: cell.source for cell in notebook.cells if (name := intake.grade_id(cell))
+        }
+        self.calling: set[str] = set()
+        self.reading: dict[str, set[str]] = {}
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and not intake.is_judged(cell):
+                student.run_cell(cell.source, judge.CELL_DEADLINE_S)
+
+    def judge(self, known: dict[str, Verdict]) -> dict[str, Verdict]:
+        """Every check's verdict, those in ``known`` as they are."""
+        return {name: known.get(name) or self._judge_one(name) for name in targets.lab(self.lab)}
+
+    def _judge_one(self, name: str) -> Verdict:
+        calls, self.student.read = self.student.calls, set()
+        verdict = checking.run(self.lab, name, self.student, self.student.dataset, PROOF_SEED)
+        if self.student.calls > calls:
+            self.calling.add(name)
+        self.reading.setdefault(name, set()).update(self.student.read)
+        return verdict
+
+    def mutated(self, mutant: Mutant, full: dict[str, Verdict]) -> dict[str, Verdict]:
+        """The verdicts with ``mutant`` in place; afterwards the bench is as before."""
+        if mutant.forge is None:
+            assert mutant.cell is not None
+            return self._with_cell(mutant.cell, mutant.source, full)
+        mutant.forge(self.student.outputs)
+        changed = {name for name, read in self.reading.items() if any(map(self._differs, read))}
+        verdicts = self.judge({n: v for n, v in full.items() if n not in changed})
+        shutil.rmtree(self.student.outputs)
+        shutil.copytree(self.reference, self.student.outputs)
+        return verdicts
+
+    def _with_cell(self, cell: str, source: str, full: dict[str, Verdict]) -> dict[str, Verdict]:
+        if cell not in self.sources:
+            raise ValueError(f"got cell {cell!r}; allowed: {sorted(self.sources)}")
+        with contextlib.suppress(StudentError):
+            self.student.run_cell(source, judge.CELL_DEADLINE_S)
+        verdicts = self.judge({n: v for n, v in full.items() if n not in self.calling})
+        self.student.run_cell(self.sources[cell], judge.CELL_DEADLINE_S)
+        self.student.restarts = 0
+        return verdicts
+
+    def _differs(self, name: str) -> bool:
+        return artifacts.digest(self.student.outputs, name) != artifacts.digest(
+            self.reference, name
+        )
+
+
+@contextlib.contextmanager
+def _bench(
+    notebook: NotebookNode, lab: str, reference: Path, isolated: bool
+) -> Iterator[_Bench]:
+    dataset = reference.name
+    with tempfile.TemporaryDirectory(prefix="codesign-prove-") as folder:
+        work = Path(folder)
+        shutil.copytree(reference, work / "judge" / dataset)
+        shutil.copytree(reference, work / "kernel" / "outputs" / dataset)
+        student = KernelStudent(work, dataset, isolated=isolated, budget_s=BUDGET_S)
+        try:
+            yield _Bench(notebook, lab, reference, student)
+        finally:
+            student.close()
+
+
+def _untouched(course: Course, lab: str, dataset: str, isolated: bool) -> Line:
+    """The release as handed out, without any artifact, all the way through the judge."""
+    notebook = nbformat.read(course.released(lab), as_version=4)
+    with tempfile.TemporaryDirectory() as empty:
+        found = judge.judge(
+            notebook, lab, Path(empty), seed=PROOF_SEED, isolated=isolated, dataset=dataset
+        )
+    verdicts = {verdict.check: verdict for verdict in found}
+    gained = [name for name, verdict in verdicts.items() if verdict.points > 0]
+    lost = sorted(targets.lab(lab).keys() - verdicts.keys())
+    fault = f"points for nothing in {gained}" if gained else ""
+    return _line("release", "", dataset, verdicts, fault or (f"no verdict in {lost}" * bool(lost)))
+
+
+def _line(name: str, of: str, dataset: str, verdicts: dict[str, Verdict], fault: str) -> Line:
+    return Line(name, of, dataset, {k: v.points for k, v in verdicts.items()}, fault)
+
+
+def _reference_fault(verdicts: dict[str, Verdict]) -> str:
+    short = [
+        f"{name} {v.points:g}/{v.max_points:g} "
+        + "; ".join(f"{row.name} {row.measured} {row.message}" for row in v.rows if row.points < row.max_points)
+        for name, v in verdicts.items()
+        if v.points < v.max_points
+    ]
+    return f"reference falls short: {short}" if short else ""
+
+
+def _fault(mutant: Mutant, verdicts: dict[str, Verdict], full: dict[str, Verdict]) -> str:
+    lost = {name for name, v in verdicts.items() if v.points < full[name].points}
+    if lost == {mutant.check}:
+        return ""
+    return f"lost points in {sorted(lost) or 'nothing'}, expected {mutant.check}"

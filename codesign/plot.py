@@ -1,0 +1,293 @@
+"""How every figure of the course looks: theme, semantic colours, Pareto fronts, sliders, claims.
+
+A model is a line, a measurement is a marker with its spread. :func:`explore` is a live slider in a
+kernel and small multiples in a static build, which the environment variable ``CODESIGN_STATIC=1``
+announces (the notebook builder sets it). Leaves out rooflines, which need a device. Taught in
+Lecture 3, used by all.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from codesign.measure import Measurement
+
+# Okabe & Ito, "Color Universal Design" (2008): told apart by all common kinds of colour vision.
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS: Mapping[str, str] = {
+    "compute": "#0072B2",
+    "memory": "#D55E00",
+    "ours": "#009E73",
+    "baseline": "#767676",
+    "measured": "#000000",
+}
+CLAIMS_MIME = "application/vnd.codesign.claims+json"
+
+
+def theme() -> None:
+    """Set matplotlib's defaults; call it once per notebook."""
+    mpl.rcParams.update(
+        {
+            "axes.prop_cycle": cycler(color=CYCLE),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.titlesize": 10,
+            "axes.titlelocation": "left",
+            "axes.labelsize": 9,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.8,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "legend.frameon": False,
+            "legend.fontsize": 8,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 5,
+            "figure.figsize": (6.4, 3.6),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 9,
+            "image.cmap": "viridis",
+        }
+    )
+
+
+def measured(
+    ax: Axes, x: Sequence[float], figures: Sequence[Measurement], *, scale: float = 1, **style: Any
+) -> None:
+    """Draw measurements as markers at their medians, with bars as long as their IQR.
+
+    Args:
+        scale: factor from the measurement's unit to the axis, for instance 1e3 for ms.
+        style: passed to ``Axes.errorbar``; the colour defaults to ``COLOURS["measured"]``.
+    """
+    style = {"fmt": "o", "color": COLOURS["measured"], "capsize": 2, "elinewidth": 1, **style}
+    spread = [figure.iqr / 2 * scale for figure in figures]
+    ax.errorbar(x, [figure.median * scale for figure in figures], yerr=spread, **style)
+
+
+def pareto(
+    ax: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    minimize: tuple[bool, bool] = (True, False),
+    color: str = COLOURS["ours"],
+    label: str | None = None,
+) -> np.ndarray:
+    """Draw points ``(x, y)``, ``[n]`` each, and the staircase of those that no other dominates.
+
+    Args:
+        minimize: whether less is better, for x and for y; default: cost against quality.
+
+    Returns:
+        Indices of the points on the front, ordered by x.
+
+    Raises:
+        ValueError: x and y are empty, of different length, or not finite.
+    """
+    points = np.array([x, y], dtype=float).T if len(x) == len(y) else np.empty((0, 2))
+    if not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"got x={list(x)}, y={list(y)}; allowed: finite, of one length >= 1")
+    front = front_of(points, minimize)
+    ax.plot(*points.T, "o", color=color, alpha=0.35, markeredgewidth=0)
+    ax.plot(*points[front].T, "o", color=color)
+    style = f"steps-{'post' if minimize[0] else 'pre'}"
+    ax.plot(*points[front].T, drawstyle=style, color=color, label=label)
+    return front
+
+
+def front_of(points: np.ndarray, minimize: tuple[bool, bool] = (True, False)) -> np.ndarray:
+    """Indices of the points ``[n, 2]`` that no other point dominates, ordered by the first column.
+
+    A point dominates another when it is at least as good in both and better in one.
+    """
+    cost = np.where(minimize, points, -points)
+    no_worse = (cost[:, None] <= cost[None]).all(2)
+    better = (cost[:, None] < cost[None]).any(2)
+    front = np.flatnonzero(~(no_worse & better).any(0))
+    return front[np.lexsort((points[front, 1], points[front, 0]))]
+
+
+# --- one parameter, dragged or laid out ----------------------------------------------------------
+
+
+def explore(
+    draw: Callable[[Axes, Any], object],
+    *,
+    size: tuple[float, float] = (5.2, 3.6),
+    columns: int = 3,
+    **parameter: Sequence[Any],
+) -> Any:
+    """Show how a picture depends on one parameter; leave the result as the cell's last line.
+
+    In a kernel: a slider over the listed values and a picture that follows it. With
+    ``CODESIGN_STATIC=1``: small multiples, one panel a value, with shared axes.
+
+    Args:
+        draw: ``draw(ax, value)`` draws everything, axis limits included, in well under 100 ms.
+        size: inches of the live picture; panels of a static one are 0.6 times as large.
+        columns: panels in a row of the static picture.
+        parameter: exactly one, ``name=[values]``; underscores in the name are shown as spaces.
+
+    Returns:
+        An ipywidgets box, or an IPython image.
+
+    Raises:
+        ValueError: not exactly one parameter, or no values.
+    """
+    if len(parameter) != 1 or not all(len(values) for values in parameter.values()):
+        raise ValueError(f"got parameters {parameter}; allowed: exactly one, name=[values, …]")
+    (name, values), *_ = parameter.items()
+    name = name.replace("_", " ")
+    if os.environ.get("CODESIGN_STATIC", "0") not in ("", "0"):
+        return _panels(draw, name, list(values), size, columns)
+    return _slider(draw, name, list(values), size)
+
+
+def _slider(draw: Callable, name: str, values: list, size: tuple[float, float]) -> Any:
+    import ipywidgets as widgets
+
+    options = [(_label(value), i) for i, value in enumerate(values)]
+    slider = widgets.SelectionSlider(
+        options=options,
+        description=name,
+        continuous_update=True,
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="30em"),
+    )
+    picture = widgets.Image(format="png")
+
+    def redraw(_: object = None) -> None:
+        figure = Figure(figsize=size, dpi=100, layout="constrained")
+        draw(figure.subplots(), values[slider.value])
+        picture.value = _png(figure)
+
+    slider.observe(redraw, names="value")
+    redraw()
+    return widgets.VBox([slider, picture])
+
+
+def _panels(
+    draw: Callable, name: str, values: list, size: tuple[float, float], columns: int
+) -> Any:
+    from IPython.display import Image
+
+    columns = min(columns, len(values))
+    rows = math.ceil(len(values) / columns)
+    width, height = 0.6 * size[0] * columns, 0.68 * size[1] * rows
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, value in zip(axes, values, strict=False):
+        draw(ax, value)
+        ax.set_title(f"{name} = {_label(value)}")
+        ax.label_outer()
+    for ax in axes[len(values) :]:
+        ax.set_axis_off()
+    shown = ", ".join(map(_label, values))
+    return Image(data=_png(figure), format="png", alt=f"One panel for each {name}: {shown}")
+
+
+def _label(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One figure of a paper beside ours.
+
+    Args:
+        claim: what is claimed, in a few words.
+        paper: the paper's figure.
+        source: citation: authors, year, section or table.
+        measured: what this notebook measured; None: *cited only*.
+        on: model, data and machine of the measurement.
+        why: why the two differ, or why nothing could be measured.
+
+    Raises:
+        ValueError: a row without source or reason, or a measurement that does not say on what.
+    """
+
+    claim: str
+    paper: str
+    source: str
+    why: str
+    measured: str | None = None
+    on: str = ""
+
+    def __post_init__(self) -> None:
+        needed = ["claim", "paper", "source", "why"] + ["on"] * (self.measured is not None)
+        empty = [name for name in needed if not str(getattr(self, name)).strip()]
+        if empty:
+            raise ValueError(f"got a claim with empty {empty}; allowed: every one of {needed}")
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        shown = "cited only" if self.measured is None else self.measured
+        return self.claim, f"{self.paper} ({self.source})", shown, self.on or "–", self.why
+
+
+class Claims:
+    """A claims table: HTML in a notebook, text elsewhere, and its rows for the course's tests."""
+
+    HEADER = ("claim", "paper", "measured here", "on", "why they differ")
+
+    def __init__(self, rows: Sequence[Claim]) -> None:
+        if not rows:
+            raise ValueError("got no claims; allowed: at least one row")
+        self.rows = tuple(rows)
+
+    def _repr_html_(self) -> str:
+        def line(cells: Sequence[str], tag: str) -> str:
+            style = "text-align:left;vertical-align:top"
+            shown = (f'<{tag} style="{style}">{html.escape(c)}</{tag}>' for c in cells)
+            return f"<tr>{''.join(shown)}</tr>"
+
+        body = "".join(line(row.cells, "td") for row in self.rows)
+        return f"<table><thead>{line(self.HEADER, 'th')}</thead><tbody>{body}</tbody></table>"
+
+    def __repr__(self) -> str:
+        blocks = (zip(self.HEADER, row.cells, strict=True) for row in self.rows)
+        lines = (
+            textwrap.fill(f"{name}: {cell}", 98, subsequent_indent="    ")
+            for block in blocks
+            for name, cell in block
+        )
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        rows = [asdict(row) for row in self.rows]
+        return {
+            "text/html": self._repr_html_(),
+            "text/plain": repr(self),
+            CLAIMS_MIME: {"rows": rows},
+        }
+
+
+def claims(rows: Sequence[Claim]) -> Claims:
+    """The table that closes a lecture: the paper's figure, ours, on what, and why they differ."""
+    return Claims(rows)
