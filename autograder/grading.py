@@ -7,6 +7,7 @@ One submission's trouble never stops the others.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -144,7 +145,7 @@ def grade_one(course: Course, lab: str, student: str) -> Graded:
         converter.exporter_class = NotebookExporter  # what is staged has been taken in already
         run_converter(converter)
         graded = read(course, lab, student)
-    except (NbGraderException, SystemExit, OSError, ValueError) as error:
+    except (NbGraderException, OSError, ValueError) as error:
         reason = f"nbgrader could not grade this submission: {error}"
         _zero(course, lab, student)
         graded = Graded(student, (), (*problems, reason))
@@ -154,12 +155,19 @@ def grade_one(course: Course, lab: str, student: str) -> Graded:
 
 
 def run_converter(converter: Any) -> None:
-    """Run one nbgrader converter, overwriting earlier results, with its chatter turned off."""
+    """Run one nbgrader converter over what is there already, quietly.
+
+    Raises:
+        NbGraderException: it failed; carries what it logged.
+    """
+    said = io.StringIO()
     converter.force = True
-    converter.log = logging.getLogger("autograder.nbgrader")
-    converter.log.addHandler(logging.NullHandler())
-    converter.log.propagate = False
-    converter.start()
+    converter.log = logging.Logger("autograder.nbgrader", logging.WARNING)
+    converter.log.addHandler(logging.StreamHandler(said))
+    try:
+        converter.start()
+    except (NbGraderException, SystemExit) as error:
+        raise NbGraderException(f"{error}\n{said.getvalue()[-4_000:]}") from None
 
 
 def release(root: Path, lab: str) -> None:

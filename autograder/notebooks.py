@@ -111,6 +111,8 @@ def assemble(source: Path) -> NotebookNode:
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
         digest = hashlib.sha256(f"{cell.cell_type}\0{cell.source}".encode()).hexdigest()[:8]
+        for key in [key for key in cell.metadata if key.startswith("lines_to_")]:
+            del cell.metadata[key]  # jupytext's notes on blank lines
         name = cell.metadata.get("nbgrader", {}).get("grade_id", digest)
         seen[name] += 1
         cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
@@ -132,7 +134,8 @@ def output_problems(notebook: NotebookNode, size: int) -> list[str]:
         problems.append("metadata.widgets is there, which GitHub refuses to show")
     counts = [cell.execution_count for cell in _code(notebook)]
     if counts != list(range(1, len(counts) + 1)):
-        problems.append(f"got execution counts {counts}; allowed: 1..{len(counts)}")
+        shown = counts if any(counts) else "none"
+        problems.append(f"got execution counts {shown}; allowed: 1..{len(counts)}")
     for number, cell in enumerate(_code(notebook), 1):
         for output in cell.outputs:
             if (problem := _output_problem(output)) is not None:

@@ -82,14 +82,14 @@ def _draw(rng: np.random.Generator, masks: np.ndarray, label: np.ndarray) -> np.
     for _ in range(2):  # pieces of other letters, towards the border
         other = rng.integers(len(LETTERS), masks.shape[1], n)
         angle = rng.uniform(0, 2 * np.pi, n)
-        offset = rng.uniform(12, 18, n)[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1)
+        offset = rng.uniform(14, 19, n)[:, None] * np.stack([np.sin(angle), np.cos(angle)], 1)
         piece = _placed(rng, masks, other, offset)
         background = _over(background, piece, _colour(rng, n))
     colour = _contrasting(rng, background)
     image = _over(background, _placed(rng, masks, label, rng.uniform(-3.5, 3.5, (n, 2))), colour)
     image = _over(image, _bar(rng, n), _colour(rng, n))
     image = _blur(image, rng.uniform(0, 1, n))
-    image = image + rng.normal(0, 1, image.shape) * rng.uniform(0.01, 0.10, (n, 1, 1, 1))
+    image = image + rng.normal(0, 1, image.shape) * rng.uniform(0.01, 0.08, (n, 1, 1, 1))
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -100,7 +100,7 @@ def _placed(
     n = len(letter)
     angle = rng.uniform(-0.5, 0.5, n)
     shear, aspect = rng.uniform(-0.35, 0.35, n), rng.uniform(0.75, 1.33, n)
-    scale = rng.uniform(1.6, 3.2, n)  # mask pixels for one image pixel
+    scale = rng.uniform(1.6, 2.8, n)  # mask pixels for one image pixel
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     axis = np.arange(SIDE) - (SIDE - 1) / 2
     y = axis[None, :, None] - offset[:, 0, None, None]
@@ -136,8 +136,8 @@ def _colour(rng: np.random.Generator, n: int) -> np.ndarray:
 def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
     """A colour at a random distance, never too close, from the background's mean."""
     mean = background.mean((2, 3))
-    direction = np.where(mean > 0.5, -1, 1) * rng.uniform(0.1, 1, mean.shape)
-    distance = rng.uniform(0.35, 0.9, (len(mean), 1))
+    direction = np.where(mean > 0.5, -1, 1) * rng.uniform(0.3, 1, mean.shape)
+    distance = rng.uniform(0.5, 1.0, (len(mean), 1))
     return np.clip(mean + direction * distance, 0, 1)
 
 
@@ -146,7 +146,7 @@ def _texture(rng: np.random.Generator, n: int) -> np.ndarray:
     image = np.broadcast_to(_colour(rng, n)[:, :, None, None], (n, 3, SIDE, SIDE))
     for cells in (2, 4, 8):
         grid = rng.normal(0, 1, (n, 3, cells + 1, cells + 1))
-        strength = rng.uniform(0, 0.16, (n, 1, 1, 1))
+        strength = rng.uniform(0, 0.10, (n, 1, 1, 1))
         image = image + strength * _upsampled(grid, cells)
     return np.clip(image, 0, 1)
 

@@ -251,8 +251,8 @@ RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"epochs": 22, "lr": 0.06},
     ],
     ("resnet8", "cifar10"): [{"epochs": 32, "lr": 0.1, "small_epochs": 8, "weight_decay": 2e-4}],
-    ("vgg", "glyphs"): [{"epochs": 12, "lr": 0.08}],
-    ("resnet8", "glyphs"): [{"epochs": 14, "lr": 0.1, "weight_decay": 2e-4}],
+    ("vgg", "glyphs"): [{"epochs": 9, "lr": 0.06}],
+    ("resnet8", "glyphs"): [{"epochs": 12, "lr": 0.08, "weight_decay": 2e-4}],
 }
 
 app = typer.Typer(help="Recreate the shipped checkpoints.", add_completion=False)

@@ -1,0 +1,66 @@
+# Needs Python >= 3.11 (with venv) and make; everything else goes into .venv.
+# Another interpreter: make test PYTHON=python3.12. One lab: make prove LAB=lab1_pruning.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types pytest lab lectures release grade prove stamp
+
+PYTHON ?= python3
+LAB ?= $(notdir $(wildcard solutions/lab*))
+BIN := .venv/bin
+# nbgrader calls alembic, and Jupyter its subcommands, by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+INSTALLED := .venv/.installed
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+install: $(INSTALLED) ## create .venv and install the course with the tested versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make: got Python " + sys.version.split()[0] + "; allowed: 3.11 or newer (set PYTHON=...)")'
+	@echo "Creating .venv; log in .venv/install.log"
+	@$(PYTHON) -m venv .venv
+	@PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check \
+	    -c constraints.txt -e '.[grading,dev]' | tee .venv/install.log | { n=0; \
+	  while read -r verb what; do case "$$verb $$what" in \
+	    "Collecting "*) n=$$((n + 1)); printf '\r%-78.78s' "  $$n packages found, now $$what" ;; \
+	    "Downloading "*) printf '\r%-78.78s' "  $$n packages found, downloading $$what" ;; \
+	    "Installing collected "*) printf '\r%-78.78s' "  installing them, a minute or two ..." ;; \
+	  esac; done; }
+	@printf '\r%-78s\n' "  installed"
+	@touch $@
+
+demo: install ## grade three sample submissions of Lab 1 and write a report
+	@$(BIN)/autograder demo
+
+test: lint types pytest ## run every check: lint, types, tests
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: install
+	@$(BIN)/mypy
+
+pytest: install
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: install ## open JupyterLab
+	@$(BIN)/jupyter lab
+
+lectures: install ## build the notebooks in lectures/ and solutions/ from their sources, executed
+	@$(BIN)/autograder build
+
+release: install ## generate labs/ from solutions/ with nbgrader
+	@for lab in $(LAB); do $(BIN)/autograder release $$lab; done
+
+grade: install ## grade what lies in submitted/
+	@for lab in $(LAB); do $(BIN)/autograder grade $$lab; done
+
+prove: install ## show that the grader tells right from wrong: the proof matrix
+	@for lab in $(LAB); do $(BIN)/autograder prove $$lab; done
+
+stamp: install ## write the repository's address everywhere: make stamp REPO=owner/name
+	@$(BIN)/autograder stamp $(REPO)

@@ -1,0 +1,85 @@
+"""Every published notebook is in step with its source, executed, fresh, and small enough."""
+
+import ast
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+from autograder import notebooks
+
+ROOT = Path(__file__).parents[1]
+SOURCES = notebooks.sources(ROOT)
+LECTURES = [source for source in SOURCES if source.parent.name == "lectures"]
+
+
+def name(source: Path) -> str:
+    return source.stem
+
+
+def read(source: Path) -> nbformat.NotebookNode:
+    return nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+
+
+def code(source: Path) -> list[str]:
+    cells = notebooks.assemble(source).cells
+    return [
+        cell.source
+        for cell in cells
+        if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
+    ]
+
+
+def test_there_are_lectures_and_labs():
+    assert "03_pruning_and_sparsity_1" in map(name, LECTURES)
+    assert "lab1_pruning" in notebooks.labs(ROOT)
+
+
+def test_every_notebook_has_a_source():
+    built = {source.with_suffix(".ipynb") for source in SOURCES}
+    found = {*ROOT.glob("lectures/*.ipynb"), *ROOT.glob("solutions/*/*.ipynb")}
+    assert found == built
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name)
+def test_in_step_executed_and_fresh(source):
+    assert notebooks.check(source) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name)
+def test_opens_with_title_badge_and_setup(source):
+    first, setup = notebooks.assemble(source).cells[:2]
+    assert first.source.startswith("# ")
+    assert "[![Open in Colab]" in first.source
+    assert setup.metadata.get("tags") == ["setup"]
+
+
+@pytest.mark.parametrize("source", LECTURES, ids=name)
+def test_a_lectures_cells_hold_one_idea_each(source):
+    lengths = [len(cell.splitlines()) for cell in code(source)]
+    assert max(lengths) <= 40
+    assert median(lengths) <= 12
+
+
+@pytest.mark.parametrize("source", LECTURES, ids=name)
+def test_a_lecture_shows_figures_and_ends_with_its_claims(source):
+    outputs = [output for cell in read(source).cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    calls = {
+        node.func.attr
+        for cell in code(source)
+        for node in ast.walk(ast.parse(cell))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert {"theme", "claims"} <= calls
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name)
+def test_one_parameters_cell_at_most(source):
+    tagged = [
+        cell
+        for cell in notebooks.assemble(source).cells
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
+    assert len(tagged) <= 1
