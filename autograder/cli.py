@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -113,7 +113,7 @@ def doctor() -> None:
     reason = sandbox.why_not()
     tried = [
         ("isolation (bubblewrap)", reason is None, reason or "a program ran inside it"),
-        ("jupyter", shutil.which("jupyter") is not None, "command on the path"),
+        ("nbgrader", find_spec("nbgrader") is not None, "the extra `grading` of this package"),
         *[(f"data: {name}", *_data(name)) for name in datasets.DATASETS],
     ]
     for name, ok, detail in tried:

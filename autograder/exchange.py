@@ -145,10 +145,11 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise ExchangeError(f"{path.name}: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise ExchangeError(f"{path.name} is not a regular file with one name")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise ExchangeError(f"{path.name} is not a regular file")
         if status.st_size > limit:
             raise ExchangeError(f"{path.name} has {status.st_size:,} bytes; allowed: {limit:,}")
         data = file.read(limit + 1)  # it may have grown since

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,10 +165,14 @@ def run_converter(converter: Any) -> None:
     converter.force = True
     converter.log = logging.Logger("autograder.nbgrader", logging.WARNING)
     converter.log.addHandler(logging.StreamHandler(said))
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"  # it calls `alembic`
     try:
         converter.start()
     except (NbGraderException, SystemExit) as error:
         raise NbGraderException(f"{error}\n{said.getvalue()[-4_000:]}") from None
+    finally:
+        os.environ["PATH"] = path
 
 
 def release(root: Path, lab: str) -> None:

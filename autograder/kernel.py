@@ -76,6 +76,7 @@ class Kernel:
         self.client.start_channels()
         try:
             self.client.wait_for_ready(timeout=START_DEADLINE_S)
+            self.execute("import autograder.exchange; del autograder", START_DEADLINE_S)
         except RuntimeError as error:
             self.stop()
             raise KernelStopped(f"the kernel did not start: {error}") from None

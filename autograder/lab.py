@@ -67,6 +67,11 @@ class Lab:
             self._images[split] = datasets.load(self.dataset, split, quiet=True)
         return self._images[split]
 
+    @property
+    def seed(self) -> int:
+        """Seed of the trainings: 0, or ``$CODESIGN_SEED``, with which calibration repeats them."""
+        return int(os.environ.get("CODESIGN_SEED", "0"))
+
     def dense(self) -> nn.Module:
         """A fresh copy of the dense reference CNN."""
         return checking.dense(self.dataset)
@@ -92,7 +97,8 @@ class Lab:
         """Run ``function(*args, **kw)`` once, keep what it returns, and load it from then on.
 
         The result is a course model, named tensors, a table (JSON) or a source text; it is stored
-        below ``outputs/<dataset>/`` and survives a restart of the kernel. ``fresh=True`` runs again.
+        below ``outputs/<dataset>/`` and survives a restart of the kernel. ``fresh=True`` runs it
+        again.
 
         Raises:
             NotHandedIn: in grading, when the artifact is not there.

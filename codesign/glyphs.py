@@ -114,19 +114,27 @@ def _placed(
 
 
 def _bilinear(masks: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Values of ``masks`` ``[N, side, side]`` at real positions ``y, x`` ``[N, H, W]``."""
     last = masks.shape[1] - 2
     y, x = np.clip(y, 0, last + 0.999), np.clip(x, 0, last + 0.999)
     top, left = y.astype(int), x.astype(int)
     fy, fx = y - top, x - left
-    n = np.arange(len(masks))[:, None, None]
-    upper = masks[n, top, left] * (1 - fx) + masks[n, top, left + 1] * fx
-    lower = masks[n, top + 1, left] * (1 - fx) + masks[n, top + 1, left + 1] * fx
+    side = masks.shape[2]
+    flat = masks.ravel()
+    corner = (np.arange(len(masks))[:, None, None] * masks.shape[1] + top) * side + left
+    gx = 1 - fx
+    upper = flat.take(corner) * gx + flat.take(corner + 1) * fx
+    corner += side
+    lower = flat.take(corner) * gx + flat.take(corner + 1) * fx
     return upper * (1 - fy) + lower * fy
 
 
 def _over(image: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Paint ``colour`` ``[N, 3]`` over ``image`` where ``coverage`` ``[N, 32, 32]`` is 1."""
     alpha = coverage[:, None]
-    return image * (1 - alpha) + colour[:, :, None, None] * alpha
+    painted = image * (1 - alpha)
+    painted += colour[:, :, None, None] * alpha
+    return painted
 
 
 def _colour(rng: np.random.Generator, n: int) -> np.ndarray:

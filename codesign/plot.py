@@ -39,31 +39,16 @@ CLAIMS_MIME = "application/vnd.codesign.claims+json"
 
 def theme() -> None:
     """Set matplotlib's defaults; call it once per notebook."""
-    mpl.rcParams.update(
-        {
-            "axes.prop_cycle": cycler(color=CYCLE),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "axes.titlesize": 10,
-            "axes.titlelocation": "left",
-            "axes.labelsize": 9,
-            "grid.color": "#e6e6e6",
-            "grid.linewidth": 0.8,
-            "xtick.labelsize": 8,
-            "ytick.labelsize": 8,
-            "legend.frameon": False,
-            "legend.fontsize": 8,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 5,
-            "figure.figsize": (6.4, 3.6),
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "font.size": 9,
-            "image.cmap": "viridis",
-        }
-    )
+    mpl.rc("figure", figsize=(6.4, 3.6), dpi=110)
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("font", size=9)
+    mpl.rc("axes", prop_cycle=cycler(color=CYCLE), grid=True, axisbelow=True)
+    mpl.rc("axes", titlesize=10, titlelocation="left", labelsize=9)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", color="#e6e6e6", linewidth=0.8)
+    mpl.rc(("xtick", "ytick"), labelsize=8)
+    mpl.rc("legend", frameon=False, fontsize=8)
+    mpl.rc("lines", linewidth=1.8, markersize=5)
 
 
 def measured(
@@ -251,43 +236,37 @@ class Claim:
         return self.claim, f"{self.paper} ({self.source})", shown, self.on or "–", self.why
 
 
-class Claims:
-    """A claims table: HTML in a notebook, text elsewhere, and its rows for the course's tests."""
+class Claims(tuple[Claim, ...]):
+    """Rows of a claims table: HTML in a notebook, text elsewhere, data for the course's tests."""
 
     HEADER = ("claim", "paper", "measured here", "on", "why they differ")
 
-    def __init__(self, rows: Sequence[Claim]) -> None:
-        if not rows:
-            raise ValueError("got no claims; allowed: at least one row")
-        self.rows = tuple(rows)
-
     def _repr_html_(self) -> str:
-        def line(cells: Sequence[str], tag: str) -> str:
-            style = "text-align:left;vertical-align:top"
-            shown = (f'<{tag} style="{style}">{html.escape(c)}</{tag}>' for c in cells)
-            return f"<tr>{''.join(shown)}</tr>"
-
-        body = "".join(line(row.cells, "td") for row in self.rows)
-        return f"<table><thead>{line(self.HEADER, 'th')}</thead><tbody>{body}</tbody></table>"
+        lines = [_line(self.HEADER, "th"), *(_line(row.cells, "td") for row in self)]
+        return f"<table>{''.join(lines)}</table>"
 
     def __repr__(self) -> str:
-        blocks = (zip(self.HEADER, row.cells, strict=True) for row in self.rows)
-        lines = (
-            textwrap.fill(f"{name}: {cell}", 98, subsequent_indent="    ")
-            for block in blocks
-            for name, cell in block
-        )
-        return "\n".join(lines)
+        cells = (cell for row in self for cell in zip(self.HEADER, row.cells, strict=True))
+        fill = textwrap.TextWrapper(98, subsequent_indent="    ").fill
+        return "\n".join(fill(f"{name}: {cell}") for name, cell in cells)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        rows = [asdict(row) for row in self.rows]
-        return {
-            "text/html": self._repr_html_(),
-            "text/plain": repr(self),
-            CLAIMS_MIME: {"rows": rows},
-        }
+        data = {"rows": [asdict(row) for row in self]}
+        return {"text/html": self._repr_html_(), "text/plain": repr(self), CLAIMS_MIME: data}
+
+
+def _line(cells: Sequence[str], tag: str) -> str:
+    style = "text-align:left;vertical-align:top"
+    shown = (f'<{tag} style="{style}">{html.escape(cell)}</{tag}>' for cell in cells)
+    return f"<tr>{''.join(shown)}</tr>"
 
 
 def claims(rows: Sequence[Claim]) -> Claims:
-    """The table that closes a lecture: the paper's figure, ours, on what, and why they differ."""
+    """The table that closes a lecture: the paper's figure, ours, on what, and why they differ.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not rows:
+        raise ValueError("got no claims; allowed: at least one row")
     return Claims(rows)

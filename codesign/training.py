@@ -32,6 +32,25 @@ def cross_entropy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.T
     return functional.cross_entropy(model(x), y)
 
 
+def distillation(teachers: Sequence[nn.Module], temperature: float = 2.0) -> Loss:
+    """A loss for :func:`fit`: half cross-entropy, half KL divergence from the teachers' mean.
+
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2: soft
+    targets at ``temperature`` τ, scaled by τ². The teachers are only read.
+    """
+
+    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            soft = [(teacher(x) / temperature).softmax(1) for teacher in teachers]
+            target = torch.stack(soft).mean(0)
+        logits = model(x)
+        student = (logits / temperature).log_softmax(1)
+        kl = functional.kl_div(student, target, reduction="batchmean") * temperature**2
+        return 0.5 * functional.cross_entropy(logits, y) + 0.5 * kl
+
+    return loss
+
+
 @torch.inference_mode()
 def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     """Top-1 accuracy of ``model`` on ``data``, in 0..1. Leaves the training mode as it was."""
@@ -130,7 +149,7 @@ def fit(
                 x = x[:, :, 4:28, 4:28] if epoch < small_epochs else x
                 value = loss(model, normalize(x), y)
                 if not torch.isfinite(value):
-                    raise FloatingPointError(f"loss is {float(value)} at step {step}; lower {lr=}")
+                    raise FloatingPointError(f"loss is {value.item()} at step {step}; lower {lr=}")
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
                 optimizer.step()
@@ -238,17 +257,27 @@ def _take_up(
     return int(record["step"])
 
 
+def _ended(stem: Path, model: nn.Module) -> nn.Module:
+    """A copy of ``model`` with the weights that the run ``stem`` ended with."""
+    tensors = checkpoints.tensors(state_file(stem))
+    copy = models.build(model.config)  # type: ignore[arg-type]
+    copy.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    return _channels_last(copy).eval()
+
+
 def _channels_last(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
 
 
 # --- recipes of the shipped checkpoints ----------------------------------------------------------
 
-# Each recipe is a list of cycles: one call of `fit` each, the next one starting from the last.
+# Each recipe is a list of cycles: one call of `fit` each, the next one starting from the last one's
+# weights. A cycle with teachers also learns from what those earlier cycles ended with (Lecture 9).
 RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("vgg", "cifar10"): [
         {"epochs": 26, "lr": 0.08, "small_epochs": 8},
         {"epochs": 22, "lr": 0.06},
+        {"epochs": 8, "lr": 0.05, "teachers": [0, 1]},
     ],
     ("resnet8", "cifar10"): [{"epochs": 32, "lr": 0.1, "small_epochs": 8, "weight_decay": 2e-4}],
     ("vgg", "glyphs"): [{"epochs": 9, "lr": 0.06}],
@@ -280,9 +309,12 @@ def recipe(
     train, val, test = (datasets.load(dataset, split) for split in datasets.SPLITS)
     stem = out / dataset / (name if seed == 0 else f"{name}-seed{seed}")
     cycles = [stem.with_name(f"{stem.name}-cycle{i}") for i in range(len(RECIPES[name, dataset]))]
-    for i, (cycle, settings) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
+    for i, (cycle, recipe) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
+        settings = dict(recipe)
+        earlier = [_ended(cycles[k], model) for k in settings.pop("teachers", [])]
+        loss = distillation(earlier) if earlier else cross_entropy
         order = seed + 7_919 * i  # another order of the images in each cycle
-        fit(model, train, val=val, seed=order, resume=cycle, desc=str(cycle), **settings)
+        fit(model, train, val=val, seed=order, resume=cycle, desc=str(cycle), loss=loss, **settings)
     command = f"python -m codesign.training recipe {name} --dataset {dataset} --seed {seed}"
     command += f" --threads {threads}"
     checkpoints.save(

@@ -6,6 +6,7 @@ Sources stand for a whole solution cell; forgeries alter a copy of the reference
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -58,10 +59,8 @@ class _Recorder:
 def _public_sum(check: str) -> float:
     """Sum of the first tensor of the public case, for mutants that learnt it by heart."""
     recorder = _Recorder()
-    try:
+    with contextlib.suppress(StudentError):
         checking.find(LAB, check)(recorder, Cases(check, "glyphs"), {})
-    except StudentError:
-        pass
     assert recorder.first is not None
     return float(recorder.first.sum())
 
@@ -388,15 +387,15 @@ NETADAPT = _wrong(
                 index = [0, *(width // step - 1 for width in widths)]
                 return sum(float(table[i, index[i], index[i + 1]]) for i in range(len(widths)))
 
-            proposals = []
-            for layer, width in enumerate(widths):
-                low, high = 0, width // step  # bisection: right only where time grows with width
-                while high - low > 1:
-                    middle = (low + high) // 2
-                    tried = [*widths[:layer], middle * step, *widths[layer + 1 :]]
-                    low, high = (middle, high) if network_s(tried) <= target_s else (low, middle)
-                proposals.append(low * step or None)
-            return proposals
+            def widest(layer):
+                best = None  # right only where time grows with width
+                for width in range(step, widths[layer], step):
+                    if network_s([*widths[:layer], width, *widths[layer + 1 :]]) > target_s:
+                        break
+                    best = width
+                return best
+
+            return [widest(layer) for layer in range(len(widths))]
         """,
 )
 
@@ -422,7 +421,8 @@ NM = [
             def nm_prune(weight, n, m):
                 groups = weight.abs().reshape(-1, m)
                 mask = torch.zeros_like(groups, dtype=torch.bool)
-                return mask.scatter(1, groups.topk(m - n, dim=1).indices, True).reshape(weight.shape)
+                kept = groups.topk(m - n, dim=1).indices
+                return mask.scatter(1, kept, True).reshape(weight.shape)
             """,
         signed_order="""
             def nm_prune(weight, n, m):
@@ -474,8 +474,8 @@ ENCODE = [
         no_padding="""
             def relative_index(codes, bits=4):
                 places = codes.nonzero().flatten()
-                before = torch.cat([places.new_tensor([-1]), places[:-1]]) if len(places) else places
-                return places - before - 1, codes[places]
+                before = torch.cat([places.new_tensor([-1]), places[:-1]])
+                return places - before[: len(places)] - 1, codes[places]
             """,
         padding_without_its_own_zero="""
             def relative_index(codes, bits=4):
@@ -488,7 +488,7 @@ ENCODE = [
                     while gap > 2**bits - 1:
                         gaps, values, gap = [*gaps, 2**bits - 1], [*values, 0], gap - 2**bits + 1
                     gaps, values, gap = [*gaps, gap], [*values, code], 0
-                return torch.tensor(gaps, dtype=torch.int64), torch.tensor(values, dtype=torch.int64)
+                return torch.tensor(gaps).long(), torch.tensor(values).long()
             """,
         trailing_zeros_stored="""
             def relative_index(codes, bits=4):
@@ -498,7 +498,7 @@ ENCODE = [
                         gap += 1
                     else:
                         gaps, values, gap = [*gaps, gap], [*values, code], 0
-                return torch.tensor(gaps, dtype=torch.int64), torch.tensor(values, dtype=torch.int64)
+                return torch.tensor(gaps).long(), torch.tensor(values).long()
             """,
         positions_instead_of_gaps="""
             def relative_index(codes, bits=4):
@@ -554,7 +554,8 @@ ENCODE = [
                 gaps, values = relative_index(codes, bits)
                 stored = {"entries": torch.tensor([len(gaps)], dtype=torch.int32)}
                 words, sizes = [], []
-                for name, symbols, count in (("gap", gaps, 16), ("value", values, int(codes.max()) + 1)):
+                for name, symbols in (("gap", gaps), ("value", values)):
+                    count = 16 if name == "gap" else int(codes.max()) + 1
                     lengths = huffman_lengths(torch.bincount(symbols, minlength=count))
                     stored[f"{name}_lengths"] = lengths.float()
                     words.append(huffman.canonical_codes(lengths)[symbols])
@@ -567,7 +568,8 @@ ENCODE = [
                 gaps, values = relative_index(codes, bits)
                 stored = {"entries": torch.tensor([len(gaps)], dtype=torch.int32)}
                 words, sizes = [], []
-                for name, symbols, count in (("gap", gaps, 16), ("value", values, int(codes.max()) + 1)):
+                for name, symbols in (("gap", gaps), ("value", values)):
+                    count = 16 if name == "gap" else int(codes.max()) + 1
                     lengths = huffman_lengths(torch.bincount(symbols, minlength=count))
                     stored[f"{name}_lengths"] = lengths.to(torch.uint8)
                     words.append(huffman.canonical_codes(lengths)[symbols])

@@ -30,6 +30,7 @@
 
 # %%
 import heapq
+import os
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,6 +54,7 @@ SPARSE_EPOCHS = 2.0  # fine-tuning of the sparse network
 FAST_EPOCHS = 4.0  # fine-tuning of the narrow network
 SHORT_STEPS = 15  # updates of each NetAdapt proposal
 TABLE_ROUNDS = 7  # samples of each latency in the lookup table
+SEED = int(os.environ.get("CODESIGN_SEED", "0"))  # of every training
 
 # %% [markdown]
 # The network is the course's reference CNN, a small VGG: seven 3×3 convolutions, each with batch
@@ -322,7 +324,15 @@ def prune_and_finetune(model: nn.Module, sparsities: dict[str, float], epochs: f
             layer.weight.mul_(masks[name])
 
     apply_masks(model)
-    fit(model, train, epochs=epochs, lr=0.03, after_step=apply_masks, desc="sparse network")
+    fit(
+        model,
+        train,
+        epochs=epochs,
+        lr=0.03,
+        seed=SEED,
+        after_step=apply_masks,
+        desc="sparse network",
+    )
     return model
     ### END SOLUTION
 
@@ -649,7 +659,7 @@ lab.check("netadapt")  # 6 points
 def short_finetune(model: nn.Module) -> nn.Module:
     """Train ``model`` for ``SHORT_STEPS`` updates, return it."""
     epochs = SHORT_STEPS * 64 / len(train)
-    fit(model, train, epochs=epochs, lr=0.01, desc="proposal")
+    fit(model, train, epochs=epochs, lr=0.01, seed=SEED, desc="proposal")
     return model
 
 
@@ -679,7 +689,7 @@ def fast(ratios: list[float], epochs: float) -> nn.Module:
     """NetAdapt through a falling series of budgets, then a long fine-tuning."""
     start_s = predicted_s(dense)
     model = netadapt(lab.dense(), table, [ratio * start_s for ratio in ratios])
-    fit(model, train, epochs=epochs, lr=0.05, desc="fast network")
+    fit(model, train, epochs=epochs, lr=0.05, seed=SEED, desc="fast network")
     return model
 
 

@@ -57,7 +57,8 @@ def test_a_config_survives_json_and_rebuilds_the_same_architecture(config):
     assert shapes == {name: value.shape for name, value in again.state_dict().items()}
     again.load_state_dict(model.state_dict())
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    model.eval(), again.eval()
+    model.eval()
+    again.eval()
     with torch.inference_mode():
         assert torch.equal(model(x), again(x))
         assert model(x).shape == (2, config["num_classes"])

@@ -11,8 +11,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,10 +38,10 @@ def test_codesign_then_torchvision():
 
 
 def test_torchvision_then_codesign():
-    if not plain_import_works():
-        pytest.skip("torchvision's own operators do not load beside this torch")
     done = run("import torchvision, codesign\nassert codesign._torchvision_schemas is None")
-    assert done.returncode == 0, done.stderr
+    works = done.returncode == 0
+    assert works == plain_import_works(), "codesign comes too late to help and breaks nothing"
+    assert works or "torchvision::nms does not exist" in done.stderr
 
 
 def test_an_import_of_torchvision_that_failed_first_is_no_obstacle():

@@ -1,0 +1,276 @@
+"""Lab 1's checks: the reference earns full points, wrong answers lose theirs, releases nothing.
+
+The functions come out of the solution notebook; the artifacts are small stand-ins around a random
+network, so that nothing here trains or needs a checkpoint.
+"""
+
+from __future__ import annotations
+
+import ast
+import heapq
+import shutil
+from pathlib import Path
+
+import jupytext
+import pytest
+import torch
+from torch import nn
+
+from autograder import artifacts, checking, prove, targets
+from autograder.checking import LocalStudent
+from autograder.checks import lab1_pruning as lab1
+from autograder.mutants.lab1_pruning import MUTANTS
+from codesign import checkpoints, cost, huffman, measure, models, training
+from codesign.datasets import DatasetCard, ImageSet, normalize
+
+LAB = "lab1_pruning"
+SOURCE = Path(__file__).parents[2] / "solutions" / LAB / f"{LAB}.py"
+FUNCTIONS = [
+    "fine_grained_prune",
+    "sensitivity_scan",
+    "second_order_scores",
+    "channel_prune",
+    "reconstruct",
+    "netadapt",
+    "nm_prune",
+    "encode",
+]
+ARTIFACTS = ["sparse_model", "fast_model", "compressed"]
+NARROW = [10, 10, "M", 20, 20, "M", 40, 40, "M", 40]
+
+
+def notebook_functions() -> dict:
+    """Every function that the solution notebook defines, as its kernel would hold it."""
+    cells = [c for c in jupytext.read(SOURCE).cells if c.cell_type == "code"]
+    tree = ast.parse("\n".join(cell.source for cell in cells))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    namespace = {
+        "heapq": heapq,
+        "torch": torch,
+        "nn": nn,
+        "cost": cost,
+        "huffman": huffman,
+        "rebuild": checkpoints.rebuild,
+    }
+    exec(compile(tree, str(SOURCE), "exec"), namespace)
+    card = DatasetCard("glyphs", "val", (), "", "")
+    namespace["accuracy"] = lambda model, x, y: training.evaluate(model, ImageSet(x, y, card))
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def solution():
+    return notebook_functions()
+
+
+def run(check, namespace, outputs=Path("nowhere"), seed=prove.PROOF_SEED):
+    return checking.run(LAB, check, LocalStudent(namespace, outputs), "glyphs", seed)
+
+
+def test_every_check_has_targets_and_points_add_up_with_the_reflections():
+    wanted = targets.lab(LAB)
+    assert sorted(wanted) == sorted(FUNCTIONS + ARTIFACTS)
+    assert sum(check.points for check in wanted.values()) == 90
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [checking.PUBLIC_SEED, 1, 2])
+@pytest.mark.parametrize("check", FUNCTIONS)
+def test_the_reference_earns_full_points(check, seed, solution):
+    verdict = run(check, solution, seed=seed)
+    assert verdict.points == verdict.max_points, verdict.rows
+
+
+@pytest.mark.parametrize("check", FUNCTIONS)
+def test_a_stub_earns_nothing(check, solution):
+    def stub(*args, **kwargs):
+        raise NotImplementedError
+
+    verdict = run(check, {name: stub for name in solution})
+    assert verdict.points == 0
+    assert verdict.max_points == targets.lab(LAB)[check].points
+
+
+class Numbers:
+    """A student whose every function returns the same."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def call(self, function, *args, deadline_s=0.0, **kwargs):
+        return self.value
+
+
+@pytest.mark.parametrize("check", FUNCTIONS)
+@pytest.mark.parametrize("value", [None, 0, "text", [], {}, torch.zeros(()), torch.tensor([[1.0]])])
+def test_answers_of_another_kind_earn_nothing_and_break_nothing(check, value):
+    verdict = checking.run(LAB, check, Numbers(value), "glyphs", 3)
+    assert verdict.points == 0
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.cell], ids=lambda m: m.name)
+def test_a_mutant_loses_points(mutant, solution):
+    namespace = dict(solution)
+    exec(mutant.source, namespace)
+    verdict = run(mutant.check, namespace)
+    assert verdict.points < verdict.max_points
+
+
+def test_no_function_is_used_by_two_checks(solution):
+    """So that a wrong function costs one check: neither directly nor through another solution."""
+    called = {}
+    for check in FUNCTIONS:
+        student = LocalStudent(solution, Path("nowhere"))
+        names = called.setdefault(check, set())
+        student.call = lambda f, *a, call=student.call, names=names, **k: (
+            names.add(f) or call(f, *a)
+        )
+        checking.run(LAB, check, student, "glyphs", 5)
+    graded = set().union(*called.values())
+    for check, names in called.items():
+        others = graded - names
+        assert not names & set().union(*(called[c] for c in FUNCTIONS if c != check))
+        for name in names:
+            assert not others & set(solution[name].__code__.co_names), name
+
+
+# --- artifacts -----------------------------------------------------------------------------------
+
+
+def random_narrow() -> nn.Module:
+    """A narrow network that survives the compressed file: 31 levels a layer, the rest fp16."""
+    model = lab1._random_vgg(checking.Cases("stand-in", "glyphs", 8), list(NARROW))
+    for value in model.state_dict().values():
+        if value.ndim > 1:
+            unit = value.abs().max() / 15
+            value.copy_((value / unit).round() * unit)
+        elif value.ndim:
+            value.copy_(value.half())
+    return model
+
+
+def widened(narrow: nn.Module, filler: float) -> nn.Module:
+    """The reference architecture around ``narrow``; what is new in the weights is ``filler``."""
+    wide = models.build({"architecture": "vgg"})
+    for name, value in wide.state_dict().items():
+        own = narrow.state_dict()[name]
+        if name.endswith("weight") and value.ndim > 1:
+            value.fill_(filler)
+        elif value.ndim:
+            value.fill_(float(name.endswith("running_var")))
+        value[tuple(slice(size) for size in own.shape)] = own
+    return wide.eval()
+
+
+@pytest.fixture(scope="module")
+def stand_ins():
+    narrow = random_narrow()
+    pixels = torch.randint(0, 256, (120, 3, 4, 4), generator=torch.Generator().manual_seed(1))
+    images = pixels.to(torch.uint8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    with torch.inference_mode():
+        logits = narrow(normalize(images))
+        narrow.classifier.bias.copy_((narrow.classifier.bias - logits.mean(0)).half())
+        labels = narrow(normalize(images)).argmax(1)
+    return narrow, ImageSet(images, labels, DatasetCard("glyphs", "test", (), "", ""))
+
+
+@pytest.fixture
+def handed_in(stand_ins, tmp_path, monkeypatch, solution):
+    """A full-score submission in ``outputs/glyphs`` against a stand-in for the dense network."""
+    narrow, images = stand_ins
+    monkeypatch.setattr(checking, "dense", lambda dataset: widened(narrow, 1e-7))
+    monkeypatch.setattr(checking, "held_out", lambda dataset, seed: images)
+    monkeypatch.setattr(checking, "_dense_accuracy", lambda dataset, seed: 1.0)
+    monkeypatch.setattr(lab1, "_latency_ratio", counted_ratio)
+    outputs = tmp_path / "outputs" / "glyphs"
+    sparse = widened(narrow, 0.0)
+    artifacts.store(outputs, "sparse_model", sparse)
+    artifacts.store(outputs, "fast_model", narrow)
+    artifacts.store(outputs, "compressed", solution["compress"](sparse))
+    return outputs
+
+
+def counted_ratio(model, dense, limit):
+    """MACs instead of seconds: the same on every machine."""
+    return measure.Measurement(cost.macs(model) / cost.macs(dense), 0.0, 2, "×", "counted")
+
+
+@pytest.mark.parametrize("check", ARTIFACTS)
+def test_a_full_score_artifact(check, handed_in):
+    verdict = run(check, {}, handed_in)
+    assert verdict.points == verdict.max_points, verdict.rows
+
+
+@pytest.mark.parametrize("check", ARTIFACTS)
+def test_nothing_handed_in(check, handed_in):
+    shutil.rmtree(handed_in)
+    assert run(check, {}, handed_in).points == 0
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.forge], ids=lambda m: m.name)
+def test_a_forgery_loses_points_of_its_check_alone(mutant, handed_in):
+    mutant.forge(handed_in)
+    for check in ARTIFACTS:
+        verdict = run(check, {}, handed_in)
+        assert (verdict.points < verdict.max_points) == (check == mutant.check), verdict.rows
+
+
+@pytest.mark.parametrize(
+    ("check", "forgery"),
+    [
+        ("sparse_model", "dense"),
+        ("sparse_model", "all_zeros"),
+        ("sparse_model", "claims_its_sparsity"),
+        ("sparse_model", "tiny_instead_of_zero"),
+        ("fast_model", "dense"),
+        ("fast_model", "untrained"),
+        ("compressed", "dense"),
+    ],
+)
+def test_what_was_handed_out_or_is_useless_earns_nothing(check, forgery, handed_in):
+    mutant = next(m for m in MUTANTS if m.name == f"{check}: {forgery}")
+    mutant.forge(handed_in)
+    assert run(check, {}, handed_in).points == 0
+
+
+def test_half_the_sparsity_halves_the_credit_for_accuracy(handed_in):
+    figure = targets.lab(LAB)["sparse_model"].figures["glyphs"]["sparsity"]
+    model = artifacts.fetch(handed_in, "sparse_model")
+    middle, weights = (figure.target + figure.floor) / 2, cost.weighted_layers(model).values()
+    total = sum(layer.weight.numel() for layer in weights)
+    surplus = round((cost.sparsity(model) - middle) * total)
+    with torch.no_grad():
+        flat = model.features.conv6.weight.view(-1)
+        flat[(flat == 0).nonzero().flatten()[:surplus]] = 1e-9
+    artifacts.store(handed_in, "sparse_model", model)
+    sparsity, drop = run("sparse_model", {}, handed_in).rows
+    assert sparsity.points == pytest.approx(sparsity.max_points / 2, rel=1e-3)
+    assert drop.points == pytest.approx(drop.max_points / 2, rel=1e-3)
+
+
+def test_latency_is_measured_against_the_dense_network():
+    """A network with a tenth of the MACs is faster than the dense one, and not the other way."""
+    narrow, dense = random_narrow(), widened(random_narrow(), 1e-7)
+    assert lab1._latency_ratio(narrow, dense, 0.5).median < 0.9
+    assert lab1._latency_ratio(dense, narrow, 0.5).median > 1.1
+
+
+def test_a_ratio_within_noise_of_the_target_is_left_to_a_person(handed_in, monkeypatch):
+    figure = targets.lab(LAB)["fast_model"].figures["glyphs"]["latency_ratio"]
+    noisy = measure.Measurement(figure.target + 0.01, 0.5, 200, "×", "made up")
+    monkeypatch.setattr(lab1, "_latency_ratio", lambda *_: noisy)
+    verdict = run("fast_model", {}, handed_in)
+    assert verdict.inconclusive
+    assert verdict.rows[0].points == figure.points
+
+
+def test_the_scan_case_leaves_the_model_as_it_was():
+    cases = checking.Cases("sensitivity_scan", "glyphs", 4)
+    model, images, labels = lab1._labelled_model(cases)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    layer = model.classifier
+    lab1._masked_accuracy(model, layer, layer.weight > 0, images, labels)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert lab1._masked_accuracy(model, layer, layer.weight < 9e9, images, labels) == 1.0
