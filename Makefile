@@ -23,13 +23,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Creating .venv; log in .venv/install.log"
 	@$(PYTHON) -m venv .venv
 	@PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check \
-	    -c constraints.txt -e '.[grading,dev]' | tee .venv/install.log | { n=0; \
+	    --no-compile -c constraints.txt -e '.[grading,dev]' | tee .venv/install.log | { n=0; ticker=; \
 	  while read -r verb what; do case "$$verb $$what" in \
 	    "Collecting "*) n=$$((n + 1)); printf '\r%-78.78s' "  $$n packages found, now $$what" ;; \
 	    "Downloading "*) printf '\r%-78.78s' "  $$n packages found, downloading $$what" ;; \
-	    "Installing collected "*) printf '\r%-78.78s' "  installing them, a minute or two ..." ;; \
-	  esac; done; }
-	@printf '\r%-78s\n' "  installed"
+	    "Installing collected "*) printf '\r%-78s\r  installing them ' ''; \
+	      while kill -0 $$$$ 2>/dev/null; do sleep 3; printf .; done & ticker=$$! ;; \
+	  esac; done; [ -z "$$ticker" ] || kill $$ticker; }
+	@echo " done"
 	@touch $@
 
 demo: install ## grade three sample submissions of Lab 1 and write a report

@@ -46,7 +46,8 @@ def theme() -> None:
     mpl.rc("axes", titlesize=10, titlelocation="left", labelsize=9)
     mpl.rc("axes.spines", top=False, right=False)
     mpl.rc("grid", color="#e6e6e6", linewidth=0.8)
-    mpl.rc(("xtick", "ytick"), labelsize=8)
+    mpl.rc("xtick", labelsize=8)
+    mpl.rc("ytick", labelsize=8)
     mpl.rc("legend", frameon=False, fontsize=8)
     mpl.rc("lines", linewidth=1.8, markersize=5)
 

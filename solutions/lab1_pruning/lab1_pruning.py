@@ -30,7 +30,6 @@
 
 # %%
 import heapq
-import os
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,7 +53,7 @@ SPARSE_EPOCHS = 2.0  # fine-tuning of the sparse network
 FAST_EPOCHS = 4.0  # fine-tuning of the narrow network
 SHORT_STEPS = 15  # updates of each NetAdapt proposal
 TABLE_ROUNDS = 7  # samples of each latency in the lookup table
-SEED = int(os.environ.get("CODESIGN_SEED", "0"))  # of every training
+SEED = lab.seed  # of every training
 
 # %% [markdown]
 # The network is the course's reference CNN, a small VGG: seven 3×3 convolutions, each with batch

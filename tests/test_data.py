@@ -1,0 +1,43 @@
+"""The datasheet names every checkpoint with the figures and the digest that the files have."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codesign import checkpoints, cost
+from codesign.training import RECIPES
+
+DATA = Path(__file__).parents[1] / "data"
+RECORDS = sorted((DATA / "checkpoints").glob("*/*.json"))
+
+
+def test_every_recipe_has_its_checkpoint():
+    found = {(path.stem, path.parent.name) for path in RECORDS}
+    assert found == set(RECIPES)
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_the_datasheet_agrees_with_the_files(path):
+    record = json.loads(path.read_text(encoding="utf-8"))
+    weights = path.with_suffix(".safetensors")
+    [line] = [
+        line
+        for line in (DATA / "README.md").read_text(encoding="utf-8").splitlines()
+        if f"`{weights.relative_to(DATA)}`" in line
+    ]
+    assert checkpoints.sha256(weights) == record["sha256"]
+    for fact in (
+        record["sha256"],
+        record["command"],
+        f"{100 * record['val_accuracy']:.2f} %",
+        f"{100 * record['test_accuracy']:.2f} %",
+    ):
+        assert fact in line
+    assert record["cycles"] == RECIPES[path.stem, path.parent.name]
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_shipped_checkpoints_load_and_have_their_size(path):
+    model = checkpoints.load(checkpoints.shipped(path.stem, path.parent.name))
+    assert cost.parameters(model) == {"vgg": 436_458, "resnet8": 77_946}[path.stem]
