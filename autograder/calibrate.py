@@ -40,7 +40,9 @@ def run_reference(course: Course, lab: str, dataset: str, seed: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(course.folder("source", ".", lab) / f"{lab}.ipynb", folder)
         environment = {**os.environ, "CODESIGN_DATASET": dataset, "CODESIGN_SEED": str(seed)}
+        # A check that misses its present target must not end the run that is to set the target.
         command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
+        command += ["--allow-errors"]
         ran = subprocess.run(
             [sys.executable, "-m", *command, f"{lab}.ipynb"],
             cwd=folder,

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from codesign import cifar10, datasets, glyphs
+from codesign import checkpoints, cifar10, datasets, glyphs
 
 IMAGES = {"train": 30, "test": 20}
 VAL_OF_CLASS = 1
@@ -493,12 +493,12 @@ def test_a_damaged_cache_is_built_again(place, damage):
     write_zip(place / "data/cifar10.zip", layout())
     first = load_all()
     path = datasets.cache_file("cifar10", "val")
-    content = path.read_bytes()
+    content, metadata = path.read_bytes(), checkpoints.metadata(path)
     path.unlink()  # the loaded tensors are mapped from it
     if damage in ("other tensors", "other shape"):
         name = {"other tensors": "pixels", "other shape": "images"}[damage]
         tensors = {name: torch.zeros(3, 2), "labels": torch.zeros(10).long()}
-        save_file(tensors, path, {"identity": "x", "origin": "x"})
+        save_file(tensors, path, metadata)
     else:
         path.write_bytes({"cut": content[:-5], "text": b"hello", "empty": b""}[damage])
     assert same(first, load_all())
@@ -522,8 +522,6 @@ def test_a_source_that_broke_later_changes_nothing_in_the_cache(place):
 
 
 def test_a_full_disk_leaves_no_pieces(place, monkeypatch):
-    from codesign import checkpoints
-
     def full(tensors, path, metadata=None):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")

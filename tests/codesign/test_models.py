@@ -183,6 +183,13 @@ def test_a_bad_config_is_refused_with_what_was_got(config):
         models.build(config)
 
 
+@pytest.mark.parametrize("width", [True, 8.0, "8", None, 0, 1025], ids=repr)
+def test_a_bad_width_is_named_by_the_class_itself(width):
+    for call in (lambda: models.VGG([8], num_classes=width), lambda: models.ResNet8([8, width, 8])):
+        with pytest.raises(ValueError, match=rf"got width.*{width!r}"):
+            call()
+
+
 def test_as_many_pools_as_an_image_has_halvings():
     channels = [2, *["M"] * MAX_POOLS]
     model = models.build({"architecture": "vgg", "channels": channels}).eval()

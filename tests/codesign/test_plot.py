@@ -83,6 +83,13 @@ def test_pareto_draws_the_front_and_returns_it():
     assert front.tolist() == [0, 2]
     assert ax.lines[-1].get_xdata().tolist() == [1, 3]
     assert ax.lines[-1].get_label() == "ours"
+    assert ax.lines[-1].get_drawstyle() == "steps-post"  # a budget between two points buys the left
+
+
+def test_pareto_of_two_gains_reaches_a_level_up_to_its_point():
+    ax = Figure().subplots()
+    assert plot.pareto(ax, [1, 2, 3], [3, 1, 2], minimize=(False, False)).tolist() == [0, 2]
+    assert ax.lines[-1].get_drawstyle() == "steps-pre"
 
 
 @pytest.mark.parametrize(("x", "y"), [([], []), ([1], [1, 2]), ([1.0], [float("nan")])])
