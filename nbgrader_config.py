@@ -19,7 +19,7 @@ c.CourseDirectory.ignore = [
     ".ipynb_checkpoints",
 ]
 
-# An untouched function raises only when it is called, so the cells around it still run; an untouched
+# An untouched function raises only when called, so the cells around it still run; an untouched
 # prediction raises at once, so that the measurement waits for it.
 c.ClearSolutions.code_stub = {
     "python": '# YOUR CODE HERE\nraise NotImplementedError("this part is still to be written")'

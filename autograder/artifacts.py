@@ -33,9 +33,9 @@ def kind_of(value: Any) -> str:
     """
     if isinstance(value, torch.nn.Module):
         return "model"
-    if isinstance(value, dict) and value:
-        if all(isinstance(v, torch.Tensor) for v in value.values()):
-            return "tensors"
+    tensors = isinstance(value, dict) and [isinstance(v, torch.Tensor) for v in value.values()]
+    if tensors and all(tensors):
+        return "tensors"
     if isinstance(value, str):
         return "source"
     if isinstance(value, (dict, list, int, float)):
@@ -109,7 +109,7 @@ def fetch(folder: Path, name: str) -> Any:
 
 def size(folder: Path, name: str) -> int:
     """Bytes of artifact ``name``: its files as they are stored, headers included."""
-    record, payload = _files(folder, name)
+    payload = _files(folder, name)[1]
     return len(payload) + len(read_file(folder / f"{name}.json", MAX_RECORD_BYTES))
 
 

@@ -86,7 +86,7 @@ def write(lab: str, dataset: str, collected: Measured, path: Path = targets.TARG
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     for name, figures in collected.items():
         for figure, values in figures.items():
-            table = document[lab]["checks"][name]["figures"][figure]  # type: ignore[index]
+            table = document[lab]["checks"][name]["figures"][figure]
             if dataset not in table:
                 table[dataset] = tomlkit.table()
             table[dataset]["reference"] = float(f"{statistics.mean(values):.4g}")

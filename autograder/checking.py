@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
-from torch import nn
 
 from autograder import artifacts, exchange, targets
 from autograder.targets import Figure
 from codesign import checkpoints, datasets, glyphs, training
 from codesign.datasets import DatasetCard, ImageSet
+from codesign.models import VGG
 
 PUBLIC_SEED = 0
 CALL_DEADLINE_S = 20.0
@@ -122,7 +122,7 @@ class Cases:
         return held_out(self.dataset, self.seed)
 
     @property
-    def dense(self) -> nn.Module:
+    def dense(self) -> VGG:
         """A fresh copy of the shipped dense VGG."""
         return dense(self.dataset)
 
@@ -132,9 +132,9 @@ class Cases:
         return _dense_accuracy(self.dataset, self.seed)
 
 
-def dense(dataset: str) -> nn.Module:
+def dense(dataset: str) -> VGG:
     """The shipped dense VGG of ``dataset``, in evaluation mode."""
-    return checkpoints.load(checkpoints.shipped("vgg", dataset))
+    return cast(VGG, checkpoints.load(checkpoints.shipped("vgg", dataset)))
 
 
 @lru_cache(maxsize=4)
@@ -280,7 +280,9 @@ def _difference(got: Any, expected: Any, where: str, atol: float, rtol: float) -
     if isinstance(expected, (list, tuple)):
         if not isinstance(got, (list, tuple)) or len(got) != len(expected):
             return f"{where}: got {_short(got)}, expected {len(expected)} entries"
-        pairs = [(g, e, f"{where}[{i}]") for i, (g, e) in enumerate(zip(got, expected))]
+        pairs = [
+            (g, e, f"{where}[{i}]") for i, (g, e) in enumerate(zip(got, expected, strict=True))
+        ]
     elif isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
             return f"{where}: got {_short(got)}, expected the keys {sorted(expected)}"

@@ -32,9 +32,7 @@ def grade(
     from autograder import report as reports
 
     try:
-        done = list(
-            grading.grade(root, lab, only=student or (), unisolated=unisolated or None)
-        )
+        done = list(grading.grade(root, lab, only=student or (), unisolated=unisolated or None))
     except (judge.NotIsolated, grading.NotReleased, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     print(reports.text(done, lab))
@@ -152,7 +150,9 @@ def release(lab: str, root: Root = HERE) -> None:
 
 @app.command()
 def build(
-    paths: Annotated[list[Path] | None, typer.Argument(help="percent sources; default: all")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="percent sources; default: all")
+    ] = None,
     root: Root = HERE,
     execute: bool = True,
     check: Annotated[bool, typer.Option("--check", help="only say what is out of date")] = False,

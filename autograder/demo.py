@@ -79,7 +79,7 @@ def submit(course: grading.Course, lab: str, dataset: str) -> None:
 
 def spoil(notebook: nbformat.NotebookNode, outputs: Path, lab: str) -> None:
     """Turn a reference submission into a half-right one: every second check gets its mutant."""
-    first = {}
+    first: dict[str, prove.Mutant] = {}
     for mutant in prove.mutants(lab):
         first.setdefault(mutant.check, mutant)
     for mutant in list(first.values())[::2]:

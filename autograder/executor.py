@@ -29,9 +29,10 @@ class IntakeExporter(NotebookExporter):
 
     def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> Any:
         """Convert the released notebook with the answers of ``filename`` put in."""
-        if not self.parent._sanitizing:  # nbgrader's second pass, over what the first one wrote
+        converter: Any = self.parent
+        if not converter._sanitizing:  # nbgrader's second pass, over what the first one wrote
             return super().from_filename(filename, resources=resources, **kw)
-        coursedir, lab = self.parent.coursedir, resources["nbgrader"]["assignment"]
+        coursedir, lab = converter.coursedir, resources["nbgrader"]["assignment"]
         released = Path(coursedir.format_path(coursedir.release_directory, ".", lab))
         taken = intake.take_in(released / f"{lab}.ipynb", Path(filename))
         taken.notebook.metadata[intake.PROBLEMS] = list(taken.problems)

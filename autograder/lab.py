@@ -14,12 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from autograder import artifacts, checking, render, targets
 from autograder.checking import CheckFailed, LocalStudent, Verdict
 from codesign import datasets
 from codesign.datasets import ImageSet
+from codesign.models import VGG
 
 GRADING = "CODESIGN_GRADING"
 
@@ -72,7 +71,7 @@ class Lab:
         """Seed of the trainings: 0, or ``$CODESIGN_SEED``, with which calibration repeats them."""
         return int(os.environ.get("CODESIGN_SEED", "0"))
 
-    def dense(self) -> nn.Module:
+    def dense(self) -> VGG:
         """A fresh copy of the dense reference CNN."""
         return checking.dense(self.dataset)
 
@@ -139,7 +138,7 @@ class Lab:
     # --- showing -------------------------------------------------------------------------------
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for name, wanted in self.targets.items():
             figures = wanted.figures[self.dataset]
             rows.append((name, "", "", f"{wanted.points:g}"))

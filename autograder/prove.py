@@ -1,4 +1,4 @@
-"""The proof of the grader: the reference earns everything, the release nothing, each mutant its own.
+"""The proof of the grader: full points for the reference, none for the release, mutants caught.
 
 A mutant is a named wrong answer, kept in ``autograder/mutants/<lab>.py``: another source for one
 solution cell, or a forged artifact. It must lose points in exactly one check. All of them go
@@ -184,9 +184,7 @@ class _Bench:
 
 
 @contextlib.contextmanager
-def _bench(
-    notebook: NotebookNode, lab: str, reference: Path, isolated: bool
-) -> Iterator[_Bench]:
+def _bench(notebook: NotebookNode, lab: str, reference: Path, isolated: bool) -> Iterator[_Bench]:
     dataset = reference.name
     with tempfile.TemporaryDirectory(prefix="codesign-prove-") as folder:
         work = Path(folder)
@@ -220,7 +218,11 @@ def _line(name: str, of: str, dataset: str, verdicts: dict[str, Verdict], fault:
 def _reference_fault(verdicts: dict[str, Verdict]) -> str:
     short = [
         f"{name} {v.points:g}/{v.max_points:g} "
-        + "; ".join(f"{row.name} {row.measured} {row.message}" for row in v.rows if row.points < row.max_points)
+        + "; ".join(
+            f"{row.name} {row.measured} {row.message}"
+            for row in v.rows
+            if row.points < row.max_points
+        )
         for name, v in verdicts.items()
         if v.points < v.max_points
     ]

@@ -39,7 +39,7 @@ class SandboxProvisioner(LocalProvisioner):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Move the connection to Unix sockets in a private folder and prefix the command."""
         self.sockets = tempfile.mkdtemp(prefix="codesign-kernel-")
-        manager = self.parent
+        manager: Any = self.parent
         manager.transport = "ipc"
         manager.ip = str(Path(self.sockets) / "socket")
         manager.connection_file = str(Path(self.sockets) / "kernel.json")
@@ -114,7 +114,8 @@ def command(
 
 def _package(name: str) -> Path:
     spec = find_spec(name)
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"package {name!r} is not importable")
     return Path(spec.origin).resolve().parent
 
 

@@ -32,8 +32,8 @@ class Measurement:
     machine: str
 
     @classmethod
-    def of(cls, samples: np.ndarray, unit: str) -> Measurement:
-        """Summarize samples ``[n]``, given in ``unit``.
+    def of(cls, samples: np.ndarray, unit: str, where: str = "") -> Measurement:
+        """Summarize samples ``[n]``, given in ``unit``, taken on machine ``where`` (empty: this).
 
         Raises:
             ValueError: no sample.
@@ -41,7 +41,7 @@ class Measurement:
         if len(samples) == 0:
             raise ValueError("got no samples; allowed: at least one")
         low, median, high = np.percentile(samples, [25, 50, 75])
-        return cls(float(median), float(high - low), len(samples), unit, machine())
+        return cls(float(median), float(high - low), len(samples), unit, where or machine())
 
     @property
     def standard_error(self) -> float:
@@ -59,9 +59,10 @@ class Latencies:
     """Seconds per call of each candidate, ``[rounds]``; round i of all of them belongs together."""
 
     samples_s: Mapping[str, np.ndarray]
+    machine: str = ""
 
     def __getitem__(self, name: str) -> Measurement:
-        return Measurement.of(self.samples_s[name], "s")
+        return Measurement.of(self.samples_s[name], "s", self.machine)
 
     def ratio(self, name: str, baseline: str) -> Measurement:
         """Latency of ``name`` / ``baseline``, paired by round: below 1 is faster.
@@ -69,7 +70,8 @@ class Latencies:
         Raises:
             KeyError: a name that was not measured.
         """
-        return Measurement.of(self.samples_s[name] / self.samples_s[baseline], "×")
+        ratios = self.samples_s[name] / self.samples_s[baseline]
+        return Measurement.of(ratios, "×", self.machine)
 
 
 def latency(
@@ -79,6 +81,7 @@ def latency(
     warm_up: int = 3,
     sample_s: float = 0.002,
     seed: int = 0,
+    threads: int = 1,
 ) -> Latencies:
     """Sample every candidate once in each of ``rounds`` rounds, in an order shuffled by ``seed``.
 
@@ -87,14 +90,32 @@ def latency(
         rounds: samples of each candidate.
         warm_up: calls before the first sample, at least one.
         sample_s: a sample repeats its function until it lasts about this long, for fast ones.
+        threads: torch threads while timing. Several of them wait for each other whenever the
+            machine does other work, so one gives figures that can be repeated.
 
     Raises:
-        ValueError: no candidate, or fewer than 2 rounds.
+        ValueError: no candidate, fewer than 2 rounds, or no thread.
     """
-    if not candidates or rounds < 2:
+    if not candidates or rounds < 2 or threads < 1:
         raise ValueError(
-            f"got {len(candidates)} candidates, {rounds} rounds; allowed: >= 1 and >= 2"
+            f"got {len(candidates)} candidates, {rounds} rounds, {threads} threads; "
+            "allowed: >= 1, >= 2 and >= 1"
         )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return Latencies(_sampled(candidates, rounds, warm_up, sample_s, seed), machine())
+    finally:
+        torch.set_num_threads(before)
+
+
+def _sampled(
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int,
+    sample_s: float,
+    seed: int,
+) -> dict[str, np.ndarray]:
     repeats = {}
     for name, call in candidates.items():
         once = min(_seconds(call, 1) for _ in range(max(1, warm_up)))
@@ -105,7 +126,7 @@ def latency(
         shuffle(order)
         for name in order:
             samples[name].append(_seconds(candidates[name], repeats[name]))
-    return Latencies({name: np.array(values) for name, values in samples.items()})
+    return {name: np.array(values) for name, values in samples.items()}
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -309,8 +309,8 @@ def recipe(
     train, val, test = (datasets.load(dataset, split) for split in datasets.SPLITS)
     stem = out / dataset / (name if seed == 0 else f"{name}-seed{seed}")
     cycles = [stem.with_name(f"{stem.name}-cycle{i}") for i in range(len(RECIPES[name, dataset]))]
-    for i, (cycle, recipe) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
-        settings = dict(recipe)
+    for i, (cycle, chosen) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
+        settings = dict(chosen)
         earlier = [_ended(cycles[k], model) for k in settings.pop("teachers", [])]
         loss = distillation(earlier) if earlier else cross_entropy
         order = seed + 7_919 * i  # another order of the images in each cycle

@@ -27,8 +27,9 @@ from autograder.checking import (
     passed,
 )
 from autograder.targets import Figure
-from codesign import cost, huffman, measure, models
+from codesign import cost, huffman, measure
 from codesign.datasets import normalize
+from codesign.models import VGG
 from codesign.training import evaluate
 
 LAB = "lab1_pruning"
@@ -136,9 +137,9 @@ def _labelled_model(cases: Cases) -> tuple[nn.Module, torch.Tensor, torch.Tensor
     return model, images, labels
 
 
-def _random_vgg(cases: Cases, channels: list[int | str]) -> nn.Module:
+def _random_vgg(cases: Cases, channels: list[int | str]) -> VGG:
     """A VGG with every tensor drawn at random, batch-norm statistics included."""
-    model = models.build({"architecture": "vgg", "channels": channels, "num_classes": 10})
+    model = VGG(channels)
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if value.is_floating_point():
@@ -347,7 +348,7 @@ def _keep(cases: Cases, width: int, count: int) -> torch.Tensor:
 
 def _removal_row(
     student: Student,
-    model: nn.Module,
+    model: VGG,
     x: torch.Tensor,
     name: str,
     plan: list[tuple[int, torch.Tensor]],
@@ -369,7 +370,7 @@ def _removal_row(
     return compare(name, answer, expected, points, atol=1e-4)
 
 
-def _masked_output(model: nn.Module, plan, x: torch.Tensor) -> torch.Tensor:
+def _masked_output(model: VGG, plan, x: torch.Tensor) -> torch.Tensor:
     """What the model computes when the removed channels are zeroed after their ReLU."""
     handles = []
     for layer, keep in plan:
@@ -498,7 +499,7 @@ def _fast_model(student: Student, cases: Cases, target: Targets) -> list[Row]:
     return [inconclusive(rows[0], note) if usable else rows[0], rows[1]]
 
 
-def _require_narrower(model: object, dense: nn.Module) -> None:
+def _require_narrower(model: object, dense: VGG) -> None:
     config, reference = getattr(model, "config", {}), dense.config
     got, limit = config.get("channels", []), reference["channels"]
     same = {**config, "channels": limit} == reference and len(got) == len(limit)
@@ -509,7 +510,7 @@ def _require_narrower(model: object, dense: nn.Module) -> None:
         )
 
 
-def _latency_ratio(model: nn.Module, dense: nn.Module, limit: float) -> measure.Measurement:
+def _latency_ratio(model: nn.Module, dense: VGG, limit: float) -> measure.Measurement:
     """Paired, interleaved latency at batch 1; once more and longer when noise hides the answer."""
     candidates = {"dense": measure.inference(dense), "fast": measure.inference(model)}
     for rounds in (60, 200):

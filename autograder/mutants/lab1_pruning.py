@@ -595,7 +595,7 @@ ENCODE = [
 # --- artifacts -----------------------------------------------------------------------------------
 
 
-def _model(name: str, alter: Callable[[nn.Module], nn.Module | None]) -> Callable[[Path], None]:
+def _model(name: str, alter: Callable[[models.VGG], nn.Module | None]) -> Callable[[Path], None]:
     """A forgery of model ``name``: ``alter`` changes it in place or returns another one."""
 
     def forge(outputs: Path) -> None:
@@ -640,7 +640,7 @@ def _empty(model: nn.Module) -> None:
         layer.weight.zero_()
 
 
-def _padded(model: nn.Module) -> nn.Module:
+def _padded(model: models.VGG) -> nn.Module:
     """The sparse weights in a wider network, whose idle channels are zeros to boast of."""
     channels = [2 * c if isinstance(c, int) else c for c in model.config["channels"]]
     wide = models.build({**model.config, "channels": channels})
@@ -652,7 +652,7 @@ def _padded(model: nn.Module) -> nn.Module:
     return wide
 
 
-def _halved(model: nn.Module) -> nn.Module:
+def _halved(model: models.VGG) -> nn.Module:
     channels = [max(1, c // 2) if isinstance(c, int) else c for c in model.config["channels"]]
     return models.build({**model.config, "channels": channels})
 

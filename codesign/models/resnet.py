@@ -10,6 +10,7 @@ fixed 8x8 pool.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,7 +59,11 @@ class ResNet8(nn.Module):
                 f"got widths {widths!r} and {num_classes!r} classes; allowed: three integers and "
                 f"one, each from 1 to {MAX_CHANNELS}"
             )
-        self.config = {"architecture": "resnet8", "widths": listed, "num_classes": num_classes}
+        self.config: dict[str, Any] = {
+            "architecture": "resnet8",
+            "widths": listed,
+            "num_classes": num_classes,
+        }
         a, b, c = listed
         self.conv = nn.Conv2d(3, a, 3, 1, 1, bias=False)
         self.bn = nn.BatchNorm2d(a)

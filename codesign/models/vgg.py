@@ -8,6 +8,7 @@ Zisserman, "Very Deep Convolutional Networks" (2015), scaled down for two CPU co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,7 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         _check_channels(channels, num_classes)
-        self.config = {
+        self.config: dict[str, Any] = {
             "architecture": "vgg",
             "channels": list(channels),
             "num_classes": num_classes,

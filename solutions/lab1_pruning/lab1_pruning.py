@@ -681,6 +681,7 @@ def netadapt(model: nn.Module, table: torch.Tensor, budgets_s: list[float]) -> n
 
     In each round: proposals of ``netadapt_proposals`` for the present widths and ``STEP``, one
     narrowed and briefly trained network for each layer that has one; the most accurate is kept.
+    Without any proposal the search ends.
     """
     ### BEGIN SOLUTION
     for budget_s in budgets_s:
@@ -690,6 +691,8 @@ def netadapt(model: nn.Module, table: torch.Tensor, budgets_s: list[float]) -> n
             for layer, width in enumerate(proposals)
             if width is not None
         ]
+        if not candidates:  # no single layer can save that much
+            break
         model = max(candidates, key=lambda candidate: evaluate(candidate, few))
         print(f"budget {budget_s * 1e3:.2f} ms: widths {widths_of(model)}")
     return model

@@ -166,7 +166,9 @@ def test_a_bad_artifact_leaves_the_stored_one_alone(tmp_path):
     assert artifacts.digest(tmp_path, "a") == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "pickle"}', '{"kind": "model"}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"kind": "pickle"}', '{"kind": "model"}', "\xff"]
+)
 def test_malformed_records_are_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
     with pytest.raises(ExchangeError):

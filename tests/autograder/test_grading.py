@@ -10,7 +10,7 @@ import sys
 import nbformat
 import pytest
 import torch
-from conftest import CHANNELS, DOUBLE, LAB, hand_in, half_zero
+from conftest import CHANNELS, DOUBLE, LAB, half_zero, hand_in
 from safetensors.torch import load_file, save_file
 
 from autograder import grading, judge, sandbox
@@ -155,8 +155,7 @@ HOSTILE = {
     "floods": "def double(x):\n    while True: print('x' * 10_000)",
     "wrong_type": "def double(x): return 'two'",
     "equal_to_all": (
-        "class Equal:\n    def __eq__(self, other): return True\n"
-        "def double(x): return Equal()"
+        "class Equal:\n    def __eq__(self, other): return True\ndef double(x): return Equal()"
     ),
     "wrong_shape": "def double(x): return 2 * x[:3]",
     "not_a_number": "def double(x): return x * float('nan')",
@@ -220,7 +219,8 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     (course.root / "gradebook.db").unlink()
     grading.release(course.root, LAB)
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from test_grading import toy_in_this_process\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_grading import toy_in_this_process\n"
         "toy_in_this_process(); from nbgrader.apps import NbGraderApp\n"
         "NbGraderApp.launch_instance(['autograde', 'toy', '--force'])"
     )

@@ -99,10 +99,19 @@ def test_the_files_are_as_readable_as_any_other(stem):
     assert weights_of(stem).stat().st_mode == plain.stat().st_mode
 
 
-def test_loading_uses_up_no_more_than_the_file_even_if_the_config_asks_for_gigabytes(stem):
+def test_a_config_that_asks_for_gigabytes_gets_none(stem, monkeypatch):
+    devices: list[str] = []
+    plain = models.build
+
+    def build(config: dict) -> nn.Module:
+        devices.append(torch.empty(0).device.type)
+        return plain(config | {"channels": [4]} if devices[-1] != "meta" else config)
+
+    monkeypatch.setattr(models, "build", build)
     forge(stem, {"a": torch.zeros(1)}, {"architecture": "vgg", "channels": [1024] * 64})
     with pytest.raises(ValueError, match="weights do not fit the config"):
         checkpoints.load(stem)
+    assert devices == ["meta"], "shapes are compared before memory is taken"
 
 
 # --- what is not written -------------------------------------------------------------------------

@@ -109,8 +109,19 @@ def test_a_function_that_takes_no_time_at_all_ends(clock):
 
 @pytest.mark.parametrize(("candidates", "rounds"), [({}, 5), ({"a": print}, 1), ({"a": print}, 0)])
 def test_too_little_to_measure_is_refused(candidates, rounds):
-    with pytest.raises(ValueError, match=r"allowed: >= 1 and >= 2"):
+    with pytest.raises(ValueError, match=r"allowed: >= 1, >= 2 and >= 1"):
         measure.latency(candidates, rounds=rounds)
+
+
+def test_threads_hold_while_timing_and_are_said():
+    before = torch.get_num_threads()
+    seen = []
+    measured = measure.latency({"a": lambda: seen.append(torch.get_num_threads())}, rounds=2)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
+    assert "1 threads" in measured["a"].machine
+    with pytest.raises(ValueError, match="0 threads"):
+        measure.latency({"a": print}, threads=0)
 
 
 def test_an_error_in_a_candidate_is_the_callers(clock):

@@ -340,14 +340,38 @@ def test_cross_entropy_by_hand():
     assert float(loss) == pytest.approx(0.6931472)
 
 
+def test_distillation_by_hand():
+    teacher, student = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    other = torch.tensor([[0.0, 2.0]])
+    y, temperature = torch.tensor([0]), 2.0
+    loss = training.distillation([lambda _: teacher], temperature)
+    p = torch.tensor([1.0, 0.0]).softmax(0).double()
+    divergence = float((p * (p / 0.5).log()).sum())
+    expected = 0.5 * 0.6931472 + 0.5 * temperature**2 * divergence
+    assert float(loss(lambda _: student, torch.zeros(1), y)) == pytest.approx(expected)
+    both = training.distillation([lambda _: teacher, lambda _: other], temperature)
+    assert float(both(lambda _: student, torch.zeros(1), y)) == pytest.approx(0.5 * 0.6931472)
+
+
+def test_teachers_learn_nothing():
+    teacher, student = fresh(seed=1).eval(), fresh()
+    before = state(teacher)
+    fit(student, loss=training.distillation([teacher]))
+    assert equal(state(teacher), before)
+    assert all(p.grad is None for p in teacher.parameters())
+
+
 # --- recipes -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def small_recipe(monkeypatch) -> None:
     monkeypatch.setattr(datasets, "load", lambda name, split: images(20, name))
+    cycle = {"epochs": 1, "batch_size": 10}
     monkeypatch.setitem(
-        training.RECIPES, ("resnet8", "glyphs"), [{"epochs": 1, "batch_size": 10}] * 2
+        training.RECIPES,
+        ("resnet8", "glyphs"),
+        [cycle, cycle, cycle | {"teachers": [0, 1]}],
     )
 
 
@@ -369,7 +393,7 @@ def test_a_recipe_that_was_cut_in_any_cycle_ends_like_one_that_was_not(small_rec
     command = ["recipe", "resnet8", "--dataset", "glyphs", "--threads", "1", "--out"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert CliRunner().invoke(training.app, [*command, str(whole)]).exit_code == 0
-    for failing in (1, 2):
+    for failing in (1, 2, 3):
         with pytest.MonkeyPatch.context() as patch:
             calls, plain = [], training.fit
 
@@ -397,5 +421,6 @@ def test_recipes_name_networks_sets_and_settings_that_exist():
         assert name in models.ARCHITECTURES
         assert dataset in datasets.DATASETS
         assert cycles
-        for arguments in cycles:
-            assert arguments.keys() <= training.fit.__annotations__.keys()
+        for i, arguments in enumerate(cycles):
+            assert arguments.keys() <= {"teachers", *training.fit.__annotations__}
+            assert all(0 <= teacher < i for teacher in arguments.get("teachers", []))
