@@ -81,8 +81,8 @@ ax.grid(axis="y", visible=False)
 plt.show()
 
 # %% [markdown]
-# *Fetching one word from DRAM costs as much as more than a hundred multiplications. Arithmetic
-# in blue, memory in orange; the axis is logarithmic.*
+# *Fetching one word from DRAM costs more than a hundred multiplications. Arithmetic in blue,
+# memory in orange; the axis is logarithmic.*
 #
 # **Smallest example.** One multiply–accumulate (MAC) with its weight in DRAM:
 
@@ -721,7 +721,7 @@ taylor, fisher = g.mean(0).abs(), g.pow(2).mean(0) / 2
 one = torch.ones(1, 64)
 with torch.no_grad():
     base = gated_losses(one).mean()
-    step = torch.nn.functional.one_hot(taylor.argmax(), 64) * 0.01
+    step = F.one_hot(taylor.argmax(), 64) * 0.01
     difference = (gated_losses(one + step) - gated_losses(one - step)).mean() / 0.02
     true = torch.stack([gated_losses(one - e).mean() - base for e in torch.eye(64)])
 torch.testing.assert_close(difference, g.mean(0)[taylor.argmax()], rtol=0.05, atol=1e-4)
@@ -831,7 +831,7 @@ def lasso(G, b, penalty, steps=2000):
 # %% [markdown]
 # The oracle is the optimality condition: the gradient $G\beta - b$ equals
 # $-\lambda\,\mathrm{sign}\,\beta_c$ where $\beta_c\ne0$ and stays within $\pm\lambda$ elsewhere.
-# Raise $\lambda$ until a quarter of the channels is left.
+# Raise $\lambda$ until at most a quarter of the channels is left.
 
 # %%
 penalty = float(b.abs().max()) / 100

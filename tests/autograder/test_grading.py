@@ -234,6 +234,19 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert scores(course) == ours
     assert ours["full"] == {"double": 2, "net": 3}
+    for words in (["generate_feedback", LAB], ["export"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "nbgrader", *words],
+            cwd=course.root,
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+    feedback = (course.folder("feedback", "partial", LAB) / f"{LAB}.html").read_text()
+    assert "net: 0 of 3 points" in feedback
+    assert str(course.root) not in feedback
+    exported = (course.root / "grades.csv").read_text().splitlines()
+    assert [line for line in exported if ",full," in line and ",5.0," in line]
 
 
 def toy_in_this_process() -> None:

@@ -1,0 +1,59 @@
+"""The proof matrix has no hole, and a grader that was broken on purpose makes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autograder import checking, cli, grading, prove, sandbox, targets
+from autograder.prove import Mutant
+
+ROOT = Path(__file__).parents[2]
+LABS = sorted(path.name for path in (ROOT / "solutions").glob("lab*"))
+
+
+@pytest.mark.parametrize("lab", LABS)
+def test_every_check_has_its_mutants(lab):
+    assert prove.missing(lab) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", cli.available())
+@pytest.mark.parametrize("lab", LABS)
+def test_reference_full_release_nothing_mutants_caught(lab, dataset):
+    course = grading.Course.at(ROOT)
+    lines = prove.prove(course, lab, dataset, isolated=sandbox.available())
+    assert [f"{line.name}: {line.fault}" for line in lines if line.fault] == []
+    assert sum(lines[0].points.values()) == sum(c.points for c in targets.lab(lab).values())
+    assert sum(lines[1].points.values()) == 0
+    assert len(lines) == 2 + len(prove.mutants(lab))
+
+
+@pytest.mark.slow
+def test_a_check_that_gives_points_away_is_a_hole(course, monkeypatch, tmp_path):
+    """The toy lab: its artifact check no longer looks, so a forged artifact goes unnoticed."""
+    from conftest import LAB, half_zero
+
+    from autograder import artifacts
+    from codesign.models import VGG
+
+    outputs = course.root / "solutions" / LAB / "outputs" / "glyphs"
+    artifacts.store(outputs, "net", half_zero())
+
+    def forge(folder):
+        artifacts.store(folder, "net", VGG([4, "M", 6]))
+
+    wrong = Mutant("triples", "double", cell="solution_double", source="def double(x): return 3 * x")
+    forged = Mutant("dense", "net", artifact="net", forge=forge)
+    monkeypatch.setattr(prove, "mutants", lambda lab: [wrong, forged])
+    lines = prove.prove(course, LAB, "glyphs", isolated=False)
+    assert [line.fault for line in lines] == ["", "", "", ""]
+
+    def blind(student, cases, target):
+        student.artifact("net")
+        return [checking.passed("net", True, 3)]
+
+    monkeypatch.setitem(checking._checks, (LAB, "net"), blind)
+    lines = prove.prove(course, LAB, "glyphs", isolated=False)
+    assert [bool(line.fault) for line in lines] == [False, False, False, True]
