@@ -44,7 +44,9 @@ def test_a_check_that_gives_points_away_is_a_hole(course, monkeypatch, tmp_path)
     def forge(folder):
         artifacts.store(folder, "net", VGG([4, "M", 6]))
 
-    wrong = Mutant("triples", "double", cell="solution_double", source="def double(x): return 3 * x")
+    wrong = Mutant(
+        "triples", "double", cell="solution_double", source="def double(x): return 3 * x"
+    )
     forged = Mutant("dense", "net", artifact="net", forge=forge)
     monkeypatch.setattr(prove, "mutants", lambda lab: [wrong, forged])
     lines = prove.prove(course, LAB, "glyphs", isolated=False)
