@@ -272,14 +272,19 @@ def _channels_last(model: nn.Module) -> nn.Module:
 # --- recipes of the shipped checkpoints ----------------------------------------------------------
 
 # Each recipe is a list of cycles: one call of `fit` each, the next one starting from the last one's
-# weights. A cycle with teachers also learns from what those earlier cycles ended with (Lecture 9).
+# weights. A cycle with teachers also learns from what those earlier cycles ended with, or from
+# another shipped checkpoint (Lecture 9).
 RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("vgg", "cifar10"): [
         {"epochs": 26, "lr": 0.08, "small_epochs": 8},
         {"epochs": 22, "lr": 0.06},
         {"epochs": 8, "lr": 0.05, "teachers": [0, 1]},
     ],
-    ("resnet8", "cifar10"): [{"epochs": 32, "lr": 0.1, "small_epochs": 8, "weight_decay": 2e-4}],
+    ("resnet8", "cifar10"): [
+        {"epochs": 32, "lr": 0.1, "small_epochs": 8, "weight_decay": 2e-4},
+        {"epochs": 20, "lr": 0.08, "weight_decay": 2e-4, "teachers": ["vgg"]},
+        {"epochs": 16, "lr": 0.08, "weight_decay": 1e-4, "teachers": ["vgg"]},
+    ],
     ("vgg", "glyphs"): [{"epochs": 9, "lr": 0.06}],
     ("resnet8", "glyphs"): [{"epochs": 12, "lr": 0.08, "weight_decay": 2e-4}],
 }
@@ -311,8 +316,13 @@ def recipe(
     cycles = [stem.with_name(f"{stem.name}-cycle{i}") for i in range(len(RECIPES[name, dataset]))]
     for i, (cycle, chosen) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
         settings = dict(chosen)
-        earlier = [_ended(cycles[k], model) for k in settings.pop("teachers", [])]
-        loss = distillation(earlier) if earlier else cross_entropy
+        teachers = [
+            _ended(cycles[teacher], model)
+            if isinstance(teacher, int)
+            else checkpoints.load(out / dataset / teacher)
+            for teacher in settings.pop("teachers", [])
+        ]
+        loss = distillation(teachers) if teachers else cross_entropy
         order = seed + 7_919 * i  # another order of the images in each cycle
         fit(model, train, val=val, seed=order, resume=cycle, desc=str(cycle), loss=loss, **settings)
     command = f"python -m codesign.training recipe {name} --dataset {dataset} --seed {seed}"

@@ -58,8 +58,8 @@ def test_opens_with_title_badge_and_setup(source):
 @pytest.mark.parametrize("source", LECTURES, ids=name)
 def test_a_lectures_cells_hold_one_idea_each(source):
     lengths = [len(cell.splitlines()) for cell in code(source)]
-    assert max(lengths) <= 40
-    assert median(lengths) <= 12
+    assert max(lengths) <= 20
+    assert median(lengths) <= 8
 
 
 @pytest.mark.parametrize("source", LECTURES, ids=name)

@@ -60,7 +60,7 @@ lab = Lab("lab1_pruning")
 TRAIN_IMAGES = 45_000  # or as many as there are
 SCAN_IMAGES = 500  # validation images of the scans
 SPARSE_EPOCHS = 3.0  # fine-tuning of the sparse network
-FAST_EPOCHS = 5.0  # fine-tuning of the narrow network
+FAST_EPOCHS = 6.0  # fine-tuning of the narrow network
 SHORT_STEPS = 15  # updates of each NetAdapt proposal
 TABLE_ROUNDS = 7  # samples of each latency in the lookup table
 SEED = lab.seed  # of every training
@@ -709,7 +709,7 @@ def fast(ratios: list[float], epochs: float) -> nn.Module:
     return model
 
 
-fast_model = lab.produce("fast_model", fast, [0.89**i for i in range(1, 8)], FAST_EPOCHS)
+fast_model = lab.produce("fast_model", fast, [0.895**i for i in range(1, 8)], FAST_EPOCHS)
 print(widths_of(dense), "became", widths_of(fast_model))
 
 # %% nbgrader={"grade": true, "grade_id": "fast_model", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
