@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -57,7 +58,11 @@ def run_reference(course: Course, lab: str, dataset: str, seed: int) -> Path:
 
 
 def measure(lab: str, dataset: str, outputs: Path) -> dict[str, dict[str, float]]:
-    """What the judge measures on the artifacts in ``outputs``: ``{check: {figure: value}}``."""
+    """What the judge measures on the artifacts in ``outputs``: ``{check: {figure: value}}``.
+
+    Raises:
+        RuntimeError: a figure was not measured, for instance because its artifact is missing.
+    """
     found: dict[str, dict[str, float]] = {}
     for name, wanted in targets.lab(lab).items():
         figures = wanted.figures[dataset]
@@ -65,6 +70,9 @@ def measure(lab: str, dataset: str, outputs: Path) -> dict[str, dict[str, float]
             verdict = checking.run(lab, name, LocalStudent({}, outputs), dataset, PROOF_SEED)
             values = {row.name: row.measured for row in verdict.rows if row.name in figures}
             found[name] = {k: v for k, v in values.items() if isinstance(v, float | int)}
+            if missing := sorted(figures.keys() - found[name].keys()):
+                reasons = "; ".join(row.message for row in verdict.rows if row.message)
+                raise RuntimeError(f"{outputs}: {name} has no {missing}: {reasons}")
     return found
 
 
@@ -91,5 +99,8 @@ def write(lab: str, dataset: str, collected: Measured, path: Path = targets.TARG
                 table[dataset] = tomlkit.table()
             table[dataset]["reference"] = float(f"{statistics.mean(values):.4g}")
             table[dataset]["spread"] = float(f"{statistics.pstdev(values):.2g}")
-    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    text = re.sub(
+        r"(?<!\n)\n\[", "\n\n[", tomlkit.dumps(document)
+    )  # a blank line before each table
+    path.write_text(text, encoding="utf-8")
     targets.read.cache_clear()
