@@ -13,6 +13,7 @@
 # %% [markdown]
 # # Lecture 3: Pruning and sparsity, part 1
 # <!-- badge -->
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ml-codesign/course/blob/v0.1.0/lectures/03_pruning_and_sparsity_1.ipynb)
 #
 # **The question: which weights of a trained network can go, and who notices: the accuracy, the
 # bytes, or the clock?**
@@ -23,7 +24,16 @@
 # CPU makes of each. Lab 1 follows it; Lecture 4 chooses the sparsity of each layer.
 
 # %% tags=["setup"]
-# setup
+# Colab installs the course here; where it is installed already, this cell does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("codesign") is None:
+    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+    importlib.invalidate_caches()
 
 # %% tags=["parameters"]
 VAL_IMAGES = 1000  # images of the validation split behind every accuracy
