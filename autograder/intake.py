@@ -147,12 +147,12 @@ def stage(release: Path, submission: Path, target: Path) -> tuple[str, ...]:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     problems = list(taken.problems)
-    taken.notebook.metadata[PROBLEMS] = problems
-    nbformat.write(taken.notebook, target / f"{lab}.ipynb")
     for dataset in datasets.DATASETS:
         source = submission / "outputs" / dataset
         if source.is_dir():
             problems += copy_artifacts(source, target / "outputs" / dataset)
+    taken.notebook.metadata[PROBLEMS] = problems
+    nbformat.write(taken.notebook, target / f"{lab}.ipynb")
     try:
         stamp = read_file(submission / "timestamp.txt", 1_000)
         (target / "timestamp.txt").write_bytes(stamp)

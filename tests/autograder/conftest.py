@@ -49,8 +49,8 @@ def toy(monkeypatch, tmp_path):
 
     def check_net(student, cases, target):
         model = student.artifact("net")
-        if model.config["channels"] != CHANNELS:
-            raise checking.StudentError(f"got {model.config['channels']}, expected {CHANNELS}")
+        if model.config.get("channels") != CHANNELS:
+            raise checking.StudentError(f"got {model.config}, expected channels {CHANNELS}")
         return [measured("sparsity", cost.sparsity(model), target["sparsity"])]
 
     monkeypatch.setitem(checking._checks, (LAB, "double"), check_double)
