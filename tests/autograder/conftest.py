@@ -1,83 +1,18 @@
-"""A toy lab of one function and one artifact, in a real nbgrader course in a temporary folder."""
+"""The toy lab, registered, and released in a real nbgrader course in a temporary folder."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import nbformat
 import pytest
+from toy_lab import CONFIG, DOUBLE, LAB, code, notebook, register
 
-from autograder import artifacts, checking, grading, targets
-from autograder.checking import compare, measured
-from autograder.targets import CheckTargets, Figure
-from codesign import cost
-from codesign.models import VGG
-
-LAB = "toy"
-DOUBLE = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
-CHANNELS = [4, "M", 6]
-CONFIG = """
-from autograder.executor import wire
-c = get_config()
-c.CourseDirectory.course_id = "toy"
-c.CourseDirectory.source_directory = "solutions"
-c.CourseDirectory.release_directory = "labs"
-c.CourseDirectory.ignore = ["outputs", "*.py"]
-c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
-wire(c)
-"""
+from autograder import grading
 
 
 @pytest.fixture
-def toy(monkeypatch, tmp_path):
-    """Register the toy lab's two checks and targets; returns nothing."""
-    figure = Figure(target=0.5, floor=0.1, points=3.0)
-    table = {
-        "double": CheckTargets(2.0, {"glyphs": {}, "cifar10": {}}),
-        "net": CheckTargets(3.0, {"glyphs": {"sparsity": figure}, "cifar10": {"sparsity": figure}}),
-    }
-    real = targets.read()
-    monkeypatch.setattr(targets, "read", lambda path=None: {**real, LAB: table})
-    monkeypatch.setitem(sys.modules, f"autograder.checks.{LAB}", ModuleType("toy checks"))
-    monkeypatch.setenv("CODESIGN_DATASET", "glyphs")
-
-    def check_double(student, cases, target):
-        x = cases.randn(5)
-        return [compare("doubles", student.call("double", x, deadline_s=5), 2 * x, 2)]
-
-    def check_net(student, cases, target):
-        model = student.artifact("net")
-        if model.config.get("channels") != CHANNELS:
-            raise checking.StudentError(f"got {model.config}, expected channels {CHANNELS}")
-        return [measured("sparsity", cost.sparsity(model), target["sparsity"])]
-
-    monkeypatch.setitem(checking._checks, (LAB, "double"), check_double)
-    monkeypatch.setitem(checking._checks, (LAB, "net"), check_net)
-
-
-def code(source: str, grade_id: str = "", *, points: float = 0, solution: bool = False):
-    """A code cell; with an id also nbgrader's metadata."""
-    cell = nbformat.v4.new_code_cell(source, id=grade_id or f"c{abs(hash(source)) % 10**8}")
-    if grade_id:
-        cell.metadata.nbgrader = {
-            "grade": bool(points),
-            "grade_id": grade_id,
-            "locked": not solution,
-            "schema_version": 3,
-            "solution": solution,
-            "task": False,
-            **({"points": points} if points else {}),
-        }
-    return cell
-
-
-def notebook(*cells):
-    """A notebook of ``cells`` with a Python kernel."""
-    made = nbformat.v4.new_notebook(cells=list(cells))
-    made.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return made
+def toy(monkeypatch):
+    """The toy lab, registered."""
+    register(monkeypatch)
 
 
 @pytest.fixture
@@ -96,25 +31,3 @@ def course(toy, tmp_path) -> grading.Course:
     nbformat.write(made, source / f"{LAB}.ipynb")
     grading.release(root, LAB)
     return grading.Course.at(root)
-
-
-def half_zero() -> VGG:
-    """A small VGG with more than half of its weights zero."""
-    model = VGG(CHANNELS)
-    for layer in cost.weighted_layers(model).values():
-        layer.weight.data[:, ::2] = 0
-        layer.weight.data[: len(layer.weight) // 2] = 0
-    return model
-
-
-def hand_in(course: grading.Course, student: str, source: str | None = DOUBLE, model=None) -> Path:
-    """A submission: the release with ``source`` in its solution cell, and an artifact if given."""
-    folder = course.folder("submitted", student, LAB)
-    folder.mkdir(parents=True)
-    if source is not None:
-        made = nbformat.read(course.released(LAB), as_version=4)
-        made.cells[1].source = source
-        nbformat.write(made, folder / f"{LAB}.ipynb")
-    if model is not None:
-        artifacts.store(folder / "outputs" / "glyphs", "net", model)
-    return folder

@@ -6,7 +6,7 @@ import tomllib
 
 import nbformat
 import pytest
-from conftest import LAB, code, notebook
+from toy_lab import LAB, code, notebook
 
 from autograder import calibrate
 

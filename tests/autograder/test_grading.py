@@ -10,8 +10,8 @@ import sys
 import nbformat
 import pytest
 import torch
-from conftest import CHANNELS, DOUBLE, LAB, half_zero, hand_in
 from safetensors.torch import load_file, save_file
+from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in
 
 from autograder import grading, judge, sandbox
 from codesign.models import VGG, ResNet8
@@ -220,8 +220,8 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     grading.release(course.root, LAB)
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from test_grading import toy_in_this_process\n"
-        "toy_in_this_process(); from nbgrader.apps import NbGraderApp\n"
+        "import pytest, toy_lab; toy_lab.register(pytest.MonkeyPatch())\n"
+        "from nbgrader.apps import NbGraderApp\n"
         "NbGraderApp.launch_instance(['autograde', 'toy', '--force'])"
     )
     ran = subprocess.run(
@@ -247,14 +247,6 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     assert str(course.root) not in feedback
     exported = (course.root / "grades.csv").read_text().splitlines()
     assert [line for line in exported if ",full," in line and ",5.0," in line]
-
-
-def toy_in_this_process() -> None:
-    """Register the toy lab in another process, as the fixture does here."""
-    import conftest
-
-    patch = pytest.MonkeyPatch()
-    conftest.toy.__wrapped__(patch, None)
 
 
 def test_grading_refuses_without_isolation(course, monkeypatch):

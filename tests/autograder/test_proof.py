@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_lab import LAB, half_zero
 
-from autograder import checking, cli, grading, prove, sandbox, targets
+from autograder import artifacts, checking, cli, grading, prove, sandbox, targets
 from autograder.prove import Mutant
+from codesign.models import VGG
 
 ROOT = Path(__file__).parents[2]
 LABS = sorted(path.name for path in (ROOT / "solutions").glob("lab*"))
@@ -33,11 +35,6 @@ def test_reference_full_release_nothing_mutants_caught(lab, dataset):
 @pytest.mark.slow
 def test_a_check_that_gives_points_away_is_a_hole(course, monkeypatch, tmp_path):
     """The toy lab: its artifact check no longer looks, so a forged artifact goes unnoticed."""
-    from conftest import LAB, half_zero
-
-    from autograder import artifacts
-    from codesign.models import VGG
-
     outputs = course.root / "solutions" / LAB / "outputs" / "glyphs"
     artifacts.store(outputs, "net", half_zero())
 
