@@ -98,7 +98,7 @@ def write(lab: str, dataset: str, collected: Measured, path: Path = targets.TARG
             if dataset not in table:
                 table[dataset] = tomlkit.table()
             table[dataset]["reference"] = float(f"{statistics.mean(values):.4g}")
-            table[dataset]["spread"] = float(f"{statistics.pstdev(values):.2g}")
+            table[dataset]["spread"] = float(f"{statistics.stdev(values) if len(values) > 1 else 0.0:.2g}")
     text = re.sub(
         r"(?<!\n)\n\[", "\n\n[", tomlkit.dumps(document)
     )  # a blank line before each table
