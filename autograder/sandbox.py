@@ -105,7 +105,8 @@ def command(
         bwrap += ["--tmpfs", str(hidden)]
     for folder in writable:
         bwrap += ["--bind", str(folder), str(folder)]
-    bwrap += ["--clearenv"]
+    # Run by root, the kernel would own /proc/sys and could write what the whole machine obeys.
+    bwrap += ["--remount-ro", "/proc", "--clearenv"]
     for name, value in _environment(environment).items():
         bwrap += ["--setenv", name, value]
     limits = ["prlimit", f"--as={MAX_ADDRESS_SPACE}", f"--fsize={MAX_FILE}", "--core=0"]

@@ -286,9 +286,10 @@ def double(x):
         seen.append("network")
     except OSError: pass
     if "SECRET_TOKEN" in os.environ: seen.append("environment")
-    try:
-        Path("/usr/written").touch(); seen.append("write")
-    except OSError: pass
+    for path in ("/usr/written", "/proc/sys/kernel/core_pattern"):
+        try:
+            open(path, "w").close(); seen.append("write " + path)
+        except OSError: pass
     raise RuntimeError("saw: " + ",".join(seen))
 """
 
@@ -305,7 +306,7 @@ def test_the_sandbox_hides_the_host(course, monkeypatch):
     hand_in(course, "spy", source=spy, model=half_zero())
     done = graded(course, unisolated=False)
     server.close()
-    assert "saw: (" in done["spy"].verdicts[0]["rows"][0]["message"].replace("saw:  (", "saw: (")
+    assert "saw:  (line" in done["spy"].verdicts[0]["rows"][0]["message"]
     assert done["other"].points == 5
 
 
