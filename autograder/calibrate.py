@@ -98,9 +98,9 @@ def write(lab: str, dataset: str, collected: Measured, path: Path = targets.TARG
             if dataset not in table:
                 table[dataset] = tomlkit.table()
             table[dataset]["reference"] = float(f"{statistics.mean(values):.4g}")
-            table[dataset]["spread"] = float(f"{statistics.stdev(values) if len(values) > 1 else 0.0:.2g}")
-    text = re.sub(
-        r"(?<!\n)\n\[", "\n\n[", tomlkit.dumps(document)
-    )  # a blank line before each table
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            table[dataset]["spread"] = float(f"{spread:.2g}")
+    # A blank line before each table.
+    text = re.sub(r"(?<!\n)\n\[", "\n\n[", tomlkit.dumps(document))
     path.write_text(text, encoding="utf-8")
     targets.read.cache_clear()
