@@ -22,10 +22,12 @@ from nbformat import NotebookNode
 from autograder import exchange
 from autograder.checking import CALL_DEADLINE_S, StudentError, artifact, artifact_bytes
 from autograder.lab import GRADING
+from codesign import datasets
 
 START_DEADLINE_S = 120.0
 MAX_OUTPUT_BYTES = 2 * 2**20
 MAX_RESTARTS = 4
+STUDENTS_SPLITS = ("train", "val")
 
 
 class KernelStopped(Exception):
@@ -150,6 +152,8 @@ class KernelStudent:
 
     def __init__(self, work: Path, dataset: str, *, isolated: bool, budget_s: float) -> None:
         self.work, self.dataset, self.isolated = work, dataset, isolated
+        for split in STUDENTS_SPLITS:  # the sandbox shows what is there when the kernel starts
+            datasets.prepare(dataset, split)
         self.outputs = work / "judge" / dataset
         for folder in ("kernel", "requests", "answers"):
             (work / folder).mkdir(parents=True, exist_ok=True)

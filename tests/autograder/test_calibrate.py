@@ -86,7 +86,7 @@ def test_writing_keeps_what_a_person_wrote(tmp_path):
         "points": 3,
         "target": 0.5,
         "floor": 0.1,
-        "glyphs": {"target": 0.4, "reference": 0.6, "spread": 0.1},
+        "glyphs": {"target": 0.4, "reference": 0.6, "spread": 0.14},
         "cifar10": {"reference": 0.25, "spread": 0.0},
     }
     assert "# what a person wrote" in text

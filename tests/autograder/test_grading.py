@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in
 
 from autograder import grading, judge, sandbox
+from autograder.kernel import KernelStudent
 from codesign.models import VGG, ResNet8
 
 needs_sandbox = pytest.mark.skipif(
@@ -308,6 +309,21 @@ def test_the_sandbox_hides_the_host(course, monkeypatch):
     server.close()
     assert "saw:  (line" in done["spy"].verdicts[0]["rows"][0]["message"]
     assert done["other"].points == 5
+
+
+@needs_sandbox
+def test_a_kernel_finds_its_images_on_a_fresh_machine(monkeypatch, tmp_path):
+    """Nothing decoded yet: the sandbox is read-only, so the judge has to see to it."""
+    monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    student = KernelStudent(tmp_path / "work", "glyphs", isolated=True, budget_s=120)
+    outputs = student.run_cell(
+        "from codesign import datasets\n"
+        "print([len(datasets.load('glyphs', split, quiet=True)) for split in ('train', 'val')])",
+        120,
+    )
+    student.close()
+    assert [output.get("text") for output in outputs] == ["[20000, 2000]\n"]
 
 
 def test_double_is_the_reference():
