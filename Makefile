@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types pytest lab lectures release grade prove stamp
+.PHONY: help install demo test lint types pytest lab lectures release grade doctor bench prove stamp
 
 PYTHON ?= python3
 LAB ?= $(notdir $(wildcard solutions/lab*))
@@ -59,6 +59,12 @@ release: install ## generate labs/ from solutions/ with nbgrader
 
 grade: install ## grade what lies in submitted/
 	@for lab in $(LAB); do $(BIN)/autograder grade $$lab; done
+
+doctor: install ## try every protection that grading relies on, on this machine
+	@$(BIN)/autograder doctor
+
+bench: install ## time grading beside stock nbgrader
+	@$(BIN)/autograder bench
 
 prove: install ## show that the grader tells right from wrong: the proof matrix
 	@for lab in $(LAB); do $(BIN)/autograder prove $$lab; done

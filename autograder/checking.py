@@ -100,7 +100,8 @@ class Cases:
     """Inputs of a check, drawn from ``seed``: the public one, or the judge's secret."""
 
     def __init__(self, check: str, dataset: str, seed: int = PUBLIC_SEED) -> None:
-        self.dataset, self.seed, self.public = dataset, seed, seed == PUBLIC_SEED
+        self.name, self.dataset, self.seed = check, dataset, seed
+        self.public = seed == PUBLIC_SEED
         mixed = sum(ord(c) * 31**i for i, c in enumerate(check)) + seed
         self.generator = torch.Generator().manual_seed(mixed % 2**63)
 

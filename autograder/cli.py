@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from autograder import judge, sandbox
+from autograder import judge, limits, sandbox
 from codesign import datasets
 
 app = typer.Typer(help="Judge the labs of the course.", add_completion=False, no_args_is_help=True)
@@ -26,13 +26,28 @@ def grade(
     root: Root = HERE,
     student: Annotated[list[str] | None, typer.Option(help="only these students")] = None,
     unisolated: Unisolated = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="processes; default: one a core; 0: none but this")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="a Dask cluster, tcp://host:port")] = None,
+    resume: Annotated[bool, typer.Option(help="keep what is graded and unchanged")] = True,
 ) -> None:
     """Grade every submission of LAB into nbgrader's gradebook."""
     from autograder import grading
     from autograder import report as reports
 
     try:
-        done = list(grading.grade(root, lab, only=student or (), unisolated=unisolated or None))
+        done = list(
+            grading.grade(
+                root,
+                lab,
+                only=student or (),
+                unisolated=unisolated or None,
+                workers=workers,
+                scheduler=scheduler,
+                resume=resume,
+            )
+        )
     except (judge.NotIsolated, grading.NotReleased, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     print(reports.text(done, lab))
@@ -107,16 +122,26 @@ def calibrate(
 
 @app.command()
 def doctor() -> None:
-    """Try what grading needs on this machine and say what is missing."""
-    reason = sandbox.why_not()
-    tried = [
-        ("isolation (bubblewrap)", reason is None, reason or "a program ran inside it"),
-        ("nbgrader", find_spec("nbgrader") is not None, "the extra `grading` of this package"),
-        *[(f"data: {name}", *_data(name)) for name in datasets.DATASETS],
-    ]
-    for name, ok, detail in tried:
+    """Try what grading needs on this machine, protection by protection; say what is missing."""
+    from autograder import doctor as protections
+
+    def say(ok: bool, name: str, detail: str) -> bool:
         console.print(f"{'ok     ' if ok else 'missing'} {name}: {detail}", highlight=False)
-    raise typer.Exit(0 if all(ok for _, ok, _ in tried[:2]) else 1)
+        return ok
+
+    for name in datasets.DATASETS:
+        say(*_data(name)[:1], f"data: {name}", _data(name)[1])
+    fine = say(find_spec("nbgrader") is not None, "nbgrader", "the extra `grading`")
+    reason = sandbox.why_not()
+    fine &= say(reason is None, "isolation (bubblewrap)", reason or "a program ran inside it")
+    if reason is None:
+        say(sandbox.can_fork(), "warm workers", "a fork instead of a start for each submission")
+        groups = limits.control_groups()
+        limits.remove(groups)
+        say(bool(groups), "control groups", "without them a watch, twice a second, bounds memory")
+        for found in protections.findings():
+            fine &= say(found.holds, found.name, found.said[-100:])
+    raise typer.Exit(0 if fine else 1)
 
 
 def _data(name: str) -> tuple[bool, str]:
@@ -130,6 +155,19 @@ def _data(name: str) -> tuple[bool, str]:
 def available() -> list[str]:
     """The image sets that can be judged on here: glyphs, and CIFAR-10 where its files are."""
     return [name for name in datasets.DATASETS if _data(name)[0]]
+
+
+@app.command()
+def bench(students: int = 20, rounds: int = 3) -> None:
+    """Time grading beside stock nbgrader on the same submissions of a small notebook."""
+    import tempfile
+
+    from autograder import bench as benchmark
+
+    with tempfile.TemporaryDirectory(prefix="codesign-bench-") as folder:
+        runs = benchmark.small(Path(folder), students, rounds)
+    print(f"{students} submissions, medians of {rounds} interleaved rounds")
+    print(benchmark.table(runs, students))
 
 
 @app.command()

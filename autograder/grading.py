@@ -7,21 +7,26 @@ One submission's trouble never stops the others.
 
 from __future__ import annotations
 
+import fcntl
 import io
+import itertools
 import json
 import logging
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde, GenerateAssignment
 from nbgrader.converters.base import NbGraderException
@@ -30,7 +35,8 @@ from sqlalchemy.exc import SAWarning
 from tqdm.auto import tqdm
 from traitlets.config import Config, PyFileConfigLoader
 
-from autograder import executor, intake, judge
+from autograder import executor, intake, judge, pool, work
+from autograder.work import Unit
 
 
 class NotReleased(LookupError):
@@ -97,9 +103,21 @@ def grade(
     *,
     only: Sequence[str] = (),
     unisolated: bool | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = True,
     progress: bool = True,
+    job: pool.Job = work.judge_unit,
 ) -> Iterator[Graded]:
     """Grade the submissions of ``lab`` below ``root``; yields each as it is done.
+
+    Args:
+        only: these students; empty: all.
+        unisolated: see :func:`autograder.judge.isolation`.
+        workers: processes on this machine; None: one for each core; 0: this process alone.
+        scheduler: address of a Dask cluster, instead of processes.
+        resume: take over what was graded before, where nothing that it depends on has changed.
+        job: what a worker does with a unit.
 
     Raises:
         NotReleased: the lab was never released into this gradebook.
@@ -115,46 +133,152 @@ def grade(
                 f"{lab} is not in the gradebook; run `nbgrader generate_assignment {lab}` first"
             ) from None
     chosen = [student for student in course.students(lab) if not only or student in only]
-    with _said_unisolated(not isolated):
-        for student in tqdm(chosen, desc=f"grading {lab}", unit="sub", disable=not progress):
-            yield grade_one(course, lab, student)
+    if scheduler:
+        judged = partial(pool.on_dask, address=scheduler, job=job)
+    elif workers == 0:
+        judged = partial(pool.here, job=job)
+    else:
+        judged = partial(pool.local, workers=workers or pool.default_workers(), job=job)
+    with (
+        _alone(course.root),
+        tqdm(total=len(chosen), desc=f"grading {lab}", unit="sub", disable=not progress) as bar,
+    ):
+        for graded in _graded(course, lab, chosen, isolated, resume, judged):
+            bar.update()
+            yield graded
+
+
+def _graded(
+    course: Course,
+    lab: str,
+    students: Sequence[str],
+    isolated: bool,
+    resume: bool,
+    judged_of: Callable[[Iterable[bytes]], Iterator[tuple[int, pool.Answer]]],
+) -> Iterator[Graded]:
+    seed, pinned = judge.secret_seed(course.root), os.environ.get("CODESIGN_DATASET")
+    records = Records(course, lab)
+    ready: deque[Graded] = deque()
+    taken: dict[int, tuple[str, Unit]] = {}
+    count = itertools.count()
+
+    def units() -> Iterator[bytes]:
+        """What is left to judge; what was judged before goes to the gradebook on the way."""
+        for student in students:
+            submission = intake.accept(
+                course.released(lab), course.folder("submitted", student, lab)
+            )
+            unit = Unit(lab, submission, seed, isolated, pinned)
+            judged = records.find(student, unit) if resume else None
+            if judged is None:
+                taken[next(count)] = student, unit
+                yield unit.to_bytes()
+            else:
+                ready.append(records.publish(student, unit, judged))
+
+    for index, answer in judged_of(units()):
+        student, unit = taken.pop(index)
+        if isinstance(answer, pool.Lost):
+            judged = work.refused(unit, f"the judge could not judge this: {answer}")
+        else:
+            judged = answer
+            records.keep(student, unit, judged)
+        ready.append(records.publish(student, unit, judged))
+        while ready:
+            yield ready.popleft()
+    yield from ready
 
 
 @contextmanager
-def _said_unisolated(yes: bool) -> Iterator[None]:
-    """Tell the executor, which nbgrader calls and which takes no arguments of ours."""
-    before = os.environ.get("CODESIGN_UNISOLATED")
-    if yes:
-        os.environ["CODESIGN_UNISOLATED"] = "1"
-    try:
+def _alone(root: Path) -> Iterator[None]:
+    """One grading of a course at a time: another one waits, and then finds its work done."""
+    folder = root / ".autograder"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another grading of {root} is running; waiting for it", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        if before is None:
-            os.environ.pop("CODESIGN_UNISOLATED", None)
-        else:
-            os.environ["CODESIGN_UNISOLATED"] = before
 
 
-def grade_one(course: Course, lab: str, student: str) -> Graded:
-    """Stage and grade one submission; whatever happens, there is a row with a reason."""
-    staging = course.root / ".autograder" / "staged"
-    submission = course.folder("submitted", student, lab)
-    problems = intake.stage(course.released(lab), submission, staging / student / lab)
-    directory = CourseDirectory(config=course.config, root=str(course.root))
-    directory.submitted_directory = str(staging)
-    directory.assignment_id, directory.student_id = lab, student
-    try:
-        converter = Autograde(coursedir=directory, config=course.config)
-        converter.exporter_class = NotebookExporter  # what is staged has been taken in already
-        run_converter(converter)
-        graded = read(course, lab, student)
-    except (NbGraderException, OSError, ValueError) as error:
-        reason = f"nbgrader could not grade this submission: {error}"
-        _zero(course, lab, student)
-        graded = Graded(student, (), (*problems, reason))
-    finally:
-        shutil.rmtree(staging / student, ignore_errors=True)
-    return graded
+class Records:
+    """What was judged, kept so that a run that was cut goes on where it was.
+
+    One file for each student in ``.autograder/verdicts/<lab>``: the key of the unit and the judged
+    notebook, replaced as a whole. The gradebook is written from it, by this process alone, and
+    written again whenever it does not say the same.
+    """
+
+    def __init__(self, course: Course, lab: str) -> None:
+        self.course, self.lab = course, lab
+        self.folder = course.root / ".autograder" / "verdicts" / lab
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, student: str, unit: Unit) -> bytes | None:
+        """The judged notebook of exactly this unit, if there is one."""
+        try:
+            stored = (self.folder / f"{student}.ipynb").read_bytes()
+            key, _, judged = stored.partition(b"\n")
+        except OSError:
+            return None
+        return judged if key.decode("ascii", "replace") == unit.key() else None
+
+    def keep(self, student: str, unit: Unit, judged: bytes) -> None:
+        """Store a judged notebook."""
+        part = self.folder / f"{student}.part"
+        part.write_bytes(unit.key().encode() + b"\n" + judged)
+        part.replace(self.folder / f"{student}.ipynb")
+
+    def publish(self, student: str, unit: Unit, judged: bytes) -> Graded:
+        """Bring gradebook and ``autograded/`` in step with a judged notebook."""
+        notebook = nbformat.reads(judged.decode(), as_version=4)
+        wanted = graded_of(notebook, student)
+        try:
+            if not self._published(wanted):
+                self._write(student, unit, notebook)
+        except (NbGraderException, OSError, ValueError) as error:
+            reason = f"nbgrader could not grade this submission: {error}"
+            _zero(self.course, self.lab, student)
+            return Graded(student, (), (*unit.submission.problems, reason))
+        return wanted
+
+    def _published(self, wanted: Graded) -> bool:
+        try:
+            if read(self.course, self.lab, wanted.student) != wanted:
+                return False
+        except (OSError, ValueError):
+            return False
+        with self.course.gradebook() as gradebook:
+            try:
+                rows = gradebook.find_submission_notebook(self.lab, self.lab, wanted.student).grades
+            except MissingEntry:
+                return False
+            scores = {row.name: row.auto_score for row in rows}
+        return all(scores.get(v["check"]) == v["points"] for v in wanted.verdicts)
+
+    def _write(self, student: str, unit: Unit, notebook: NotebookNode) -> None:
+        """Let nbgrader record what was judged, with its own converter; nothing runs again."""
+        staging = self.course.root / ".autograder" / "staged"
+        folder = staging / student / self.lab
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        nbformat.write(notebook, folder / f"{self.lab}.ipynb")
+        if unit.submission.timestamp is not None:
+            (folder / "timestamp.txt").write_bytes(unit.submission.timestamp)
+        directory = CourseDirectory(config=self.course.config, root=str(self.course.root))
+        directory.submitted_directory = str(staging)
+        directory.assignment_id, directory.student_id = self.lab, student
+        converter = Autograde(coursedir=directory, config=self.course.config)
+        converter.exporter_class = NotebookExporter  # intake and judge are done
+        converter.autograde_preprocessors = [
+            step for step in converter.autograde_preprocessors if step is not executor.Judge
+        ]
+        try:
+            run_converter(converter)
+        finally:
+            shutil.rmtree(staging / student, ignore_errors=True)
 
 
 def run_converter(converter: Any) -> None:
@@ -191,9 +315,14 @@ def read(course: Course, lab: str, student: str) -> Graded:
 
     Raises:
         OSError: it was not graded.
+        ValueError: what is there is no notebook.
     """
     path = course.folder("autograded", student, lab) / f"{lab}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+    return graded_of(nbformat.read(path, as_version=4), student)
+
+
+def graded_of(notebook: NotebookNode, student: str) -> Graded:
+    """The verdicts in a judged notebook."""
     verdicts = [
         output.data[judge.VERDICT_MIME]
         for cell in notebook.cells

@@ -8,7 +8,7 @@ cells) does not exist for the judge. Artifacts are copied as regular files of bo
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,26 +136,29 @@ def copy_artifacts(outputs: Path, target: Path) -> list[str]:
     return problems
 
 
-def stage(release: Path, submission: Path, target: Path) -> tuple[str, ...]:
-    """Write an accepted form of ``submission`` to ``target`` in nbgrader's layout.
+@dataclass(frozen=True)
+class Submission:
+    """A submission as it was let in, complete and independent of any folder."""
 
-    Returns the problems. ``target`` afterwards holds the notebook to run, the artifacts and, where
-    there is one, nbgrader's ``timestamp.txt``.
-    """
-    lab = release.stem
-    taken = take_in(release, submission / f"{lab}.ipynb")
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    notebook: NotebookNode
+    artifacts: dict[str, bytes]  # "<dataset>/<file>"
+    problems: tuple[str, ...]
+    timestamp: bytes | None = None
+
+
+def accept(release: Path, submission: Path) -> Submission:
+    """What of the folder ``submission`` is let in; whatever is wrong with it becomes a problem."""
+    taken = take_in(release, submission / release.name)
     problems = list(taken.problems)
-    for dataset in datasets.DATASETS:
-        source = submission / "outputs" / dataset
-        if source.is_dir():
-            problems += copy_artifacts(source, target / "outputs" / dataset)
-    taken.notebook.metadata[PROBLEMS] = problems
-    nbformat.write(taken.notebook, target / f"{lab}.ipynb")
+    with tempfile.TemporaryDirectory(prefix="codesign-intake-") as folder:
+        for dataset in datasets.DATASETS:
+            if (submission / "outputs" / dataset).is_dir():
+                target = Path(folder) / dataset
+                problems += copy_artifacts(submission / "outputs" / dataset, target)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     try:
         stamp = read_file(submission / "timestamp.txt", 1_000)
-        (target / "timestamp.txt").write_bytes(stamp)
     except ExchangeError:
-        pass
-    return tuple(problems)
+        stamp = None
+    return Submission(taken.notebook, found, tuple(problems), stamp)

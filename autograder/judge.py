@@ -93,11 +93,13 @@ def judge(
     """
     pinned = dataset or os.environ.get("CODESIGN_DATASET")
     chosen = intake.choose_dataset(outputs, pinned, datasets.choose()[0])
-    with tempfile.TemporaryDirectory(prefix="codesign-judge-") as folder:
-        work = Path(folder)
-        found = intake.copy_artifacts(outputs / chosen, work / "judge" / chosen)
-        intake.copy_artifacts(work / "judge" / chosen, work / "kernel" / "outputs" / chosen)
-        student = KernelStudent(work, chosen, isolated=isolated, budget_s=budget_s)
+    with (
+        tempfile.TemporaryDirectory(prefix="codesign-judge-") as folder,
+        sandbox.borrowed(isolated=isolated) as place,
+    ):
+        measured = Path(folder) / chosen
+        found = intake.copy_artifacts(outputs / chosen, measured)
+        student = KernelStudent(place, measured, chosen, budget_s=budget_s)
         notes = (*problems, *found)
         try:
             return _run(notebook, lab, student, seed, notes, only)
@@ -126,6 +128,22 @@ def _run(
             cell.outputs = outputs_of(verdict, count)
             verdicts.append(verdict)
     return verdicts
+
+
+def refuse(notebook: NotebookNode, lab: str, reasons: list[str]) -> None:
+    """Fill ``notebook`` in place with verdicts of no points, without running anything."""
+    count = 0
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count, cell.outputs = count, []
+        name = intake.grade_id(cell)
+        if intake.is_judged(cell) and name in targets.lab(lab):
+            points = targets.lab(lab)[name].points
+            row = checking.failed(name, points, reasons[-1])
+            verdict = Verdict(name, (row,), points, notes=tuple(reasons))
+            cell.outputs = outputs_of(verdict, count)
 
 
 def _execute(student: KernelStudent, source: str) -> list[NotebookNode]:

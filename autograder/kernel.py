@@ -7,26 +7,30 @@ that one bad cell costs one cell.
 
 from __future__ import annotations
 
-import os
-import sys
+import re
+import shutil
 import time
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import Any, cast
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import KernelManager
+import zmq
+from jupyter_client.blocking import BlockingKernelClient
 from nbformat import NotebookNode
 
 from autograder import exchange
 from autograder.checking import CALL_DEADLINE_S, StudentError, artifact, artifact_bytes
 from autograder.lab import GRADING
+from autograder.sandbox import Sandbox, SandboxError
 from codesign import datasets
 
 START_DEADLINE_S = 120.0
 MAX_OUTPUT_BYTES = 2 * 2**20
+MAX_MESSAGE_BYTES = 4 * 2**20  # one that is larger never reaches this process
+MAX_MESSAGES = 100  # that wait here
 MAX_RESTARTS = 4
+IMAGES, BASE64 = ("image/png", "image/jpeg"), re.compile(r"[A-Za-z0-9+/=\s]*")
 STUDENTS_SPLITS = ("train", "val")
 
 
@@ -35,58 +39,47 @@ class KernelStopped(Exception):
 
 
 class Kernel:
-    """One running kernel; isolated under bubblewrap or not.
+    """One running kernel.
 
     Args:
-        work: private folder; the kernel writes in ``kernel/`` (where it runs) and ``answers/``,
-            and reads ``requests/``.
+        sandbox: where it runs.
+        dataset: the image set that its notebook is to use.
+
+    Raises:
+        KernelStopped: it did not come up.
     """
 
-    def __init__(self, work: Path, dataset: str, *, isolated: bool) -> None:
-        self.work, self.isolated = work, isolated
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-        self.environment = {
-            **keep,
-            GRADING: "1",
-            "CODESIGN_DATASET": dataset,
-            "CODESIGN_WORK": str(work),
-        }
-        self.start()
-
-    def start(self) -> None:
-        """Start the process and wait until it answers.
-
-        Raises:
-            KernelStopped: it did not come up.
-        """
-        launcher = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        provisioner = {"provisioner_name": "codesign-sandbox", "config": {}}
-        spec = KernelSpec(
-            argv=[*launcher, "--HistoryManager.hist_file=:memory:"],
-            display_name="judge",
-            language="python",
-            metadata={"kernel_provisioner": provisioner} if self.isolated else {},
-        )
-        self.manager = KernelManager(kernel_name="judge")
-        self.manager._kernel_spec = spec
-        quiet = open(os.devnull, "wb")  # noqa: SIM115 - what the process prints is of no interest
-        self.manager.start_kernel(
-            cwd=str(self.work / "kernel"), env=self.environment, stdout=quiet, stderr=quiet
-        )
-        quiet.close()
-        self.client = self.manager.blocking_client()
-        self.client.start_channels()
+    def __init__(self, sandbox: Sandbox, dataset: str) -> None:
+        self.sandbox = sandbox
         try:
-            self.client.wait_for_ready(timeout=START_DEADLINE_S)
-            self.execute("import autograder.exchange; del autograder", START_DEADLINE_S)
-        except RuntimeError as error:
-            self.stop()
+            connection = sandbox.start({GRADING: "1", "CODESIGN_DATASET": dataset})
+        except SandboxError as error:
             raise KernelStopped(f"the kernel did not start: {error}") from None
+        context = zmq.Context()
+        context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        context.setsockopt(zmq.RCVHWM, MAX_MESSAGES)
+        self.client = BlockingKernelClient(context=context)
+        self.client.load_connection_info(cast(Any, connection))
+        self.client.start_channels(hb=False, stdin=False, control=False)
+        self._wait(time.monotonic() + START_DEADLINE_S)
+
+    def _wait(self, end: float) -> None:
+        """Wait until it answers and its outputs arrive here."""
+        while True:
+            self.client.kernel_info()
+            try:
+                self.client.get_shell_msg(timeout=1)
+                self.client.get_iopub_msg(timeout=0.5)
+                return
+            except Empty:
+                if time.monotonic() > end or not self.sandbox.alive():
+                    self._kill("the kernel did not start")
 
     def stop(self) -> None:
         """Kill the process at once."""
         self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        self.client.context.destroy(linger=0)
+        self.sandbox.stop()
 
     def execute(self, code: str, deadline_s: float) -> list[NotebookNode]:
         """Run ``code`` and return its outputs.
@@ -110,7 +103,7 @@ class Kernel:
             size += len(str(content))
             if size > MAX_OUTPUT_BYTES:
                 self._kill(f"the cell printed more than {MAX_OUTPUT_BYTES:,} bytes")
-            _append(outputs, nbformat.v4.output_from_msg(message))
+            _append(outputs, _harmless(nbformat.v4.output_from_msg(message)))
 
     def _next(self, end: float, deadline_s: float) -> dict[str, Any] | None:
         remaining = end - time.monotonic()
@@ -119,8 +112,10 @@ class Kernel:
         try:
             return self.client.get_iopub_msg(timeout=min(remaining, 0.5))
         except Empty:
-            if not self.manager.is_alive():
+            if not self.sandbox.alive():
                 self._kill("the kernel died")
+            if reason := self.sandbox.excess():
+                self._kill(reason)
             return None
         except Exception as error:
             # Whatever a student's process sends that is no valid message ends its kernel.
@@ -130,6 +125,18 @@ class Kernel:
     def _kill(self, reason: str) -> None:
         self.stop()
         raise KernelStopped(reason)
+
+
+def _harmless(output: NotebookNode) -> NotebookNode:
+    """The output with what cannot run in the browser of whoever reads the feedback."""
+    if "data" in output:
+        output.data = {
+            kind: content
+            for kind, content in output.data.items()
+            if kind == "text/plain" or (kind in IMAGES and BASE64.fullmatch(str(content)))
+        }
+        output.metadata = {}
+    return output
 
 
 def _append(outputs: list[NotebookNode], output: NotebookNode) -> None:
@@ -145,18 +152,17 @@ class KernelStudent:
     """The student's side of a check, across the kernel boundary.
 
     Args:
-        work: private folder of this submission, see :class:`Kernel`; the artifacts lie in
-            ``judge/<dataset>``, out of the kernel's reach, and again in ``kernel/outputs``.
+        sandbox: a clean one; receives the artifacts that the kernel may read.
+        outputs: the artifacts that the judge measures, out of the kernel's reach.
+        dataset: their image set.
         budget_s: seconds that all cells and calls together may take.
     """
 
-    def __init__(self, work: Path, dataset: str, *, isolated: bool, budget_s: float) -> None:
-        self.work, self.dataset, self.isolated = work, dataset, isolated
+    def __init__(self, sandbox: Sandbox, outputs: Path, dataset: str, *, budget_s: float) -> None:
+        self.sandbox, self.outputs, self.dataset = sandbox, outputs, dataset
         for split in STUDENTS_SPLITS:  # the sandbox shows what is there when the kernel starts
             datasets.prepare(dataset, split)
-        self.outputs = work / "judge" / dataset
-        for folder in ("kernel", "requests", "answers"):
-            (work / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copytree(outputs, sandbox.outputs / dataset)
         self.end = time.monotonic() + budget_s
         self.good_cells: list[str] = []
         self.restarts, self.calls = 0, 0
@@ -185,11 +191,12 @@ class KernelStudent:
         """See :class:`autograder.checking.Student`."""
         self.calls += 1
         name = f"call{self.calls}"
-        requests, answers = self.work / "requests", self.work / "answers"
+        requests, answers = self.sandbox.requests, self.sandbox.answers
         exchange.write(
             requests / name, {"function": function, "args": list(args), "kwargs": kwargs}
         )
-        where = f"{str(requests)!r}, {str(answers)!r}, {name!r}"
+        inside = self.sandbox.inside
+        where = f"{str(inside / 'requests')!r}, {str(inside / 'answers')!r}, {name!r}"
         try:
             self._execute(f"__import__('autograder').exchange.serve({where})", deadline_s)
             answer = exchange.read(answers / name)
@@ -230,7 +237,7 @@ class KernelStudent:
         if self.restarts > MAX_RESTARTS:
             raise KernelStopped(f"the kernel was lost {self.restarts} times; no further attempt")
         self.restarts += 1
-        kernel = Kernel(self.work, self.dataset, isolated=self.isolated)
+        kernel = Kernel(self.sandbox, self.dataset)
         for code in self.good_cells:
             kernel.execute(code, 60)
         self.kernel = kernel

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
-from autograder import artifacts, checking, intake, judge, targets
+from autograder import artifacts, checking, intake, judge, sandbox, targets
 from autograder.checking import StudentError, Verdict
 from autograder.grading import Course
 from autograder.kernel import KernelStudent
@@ -185,12 +185,13 @@ class _Bench:
 
 @contextlib.contextmanager
 def _bench(notebook: NotebookNode, lab: str, reference: Path, isolated: bool) -> Iterator[_Bench]:
-    dataset = reference.name
-    with tempfile.TemporaryDirectory(prefix="codesign-prove-") as folder:
-        work = Path(folder)
-        shutil.copytree(reference, work / "judge" / dataset)
-        shutil.copytree(reference, work / "kernel" / "outputs" / dataset)
-        student = KernelStudent(work, dataset, isolated=isolated, budget_s=BUDGET_S)
+    with (
+        tempfile.TemporaryDirectory(prefix="codesign-prove-") as folder,
+        sandbox.borrowed(isolated=isolated) as place,
+    ):
+        outputs = Path(folder) / reference.name
+        shutil.copytree(reference, outputs)
+        student = KernelStudent(place, outputs, reference.name, budget_s=BUDGET_S)
         try:
             yield _Bench(notebook, lab, reference, student)
         finally:

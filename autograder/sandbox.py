@@ -1,61 +1,230 @@
-"""A kernel under bubblewrap: no network, a read-only system, its own /tmp, nothing of the host.
+"""A place where one kernel at a time runs: under bubblewrap, or, where one says so, unprotected.
 
-A kernel provisioner for jupyter_client (entry point ``codesign-sandbox``). The kernel sees the
-system's programs, this Python environment, the course library and two folders of its own; it sees
-no solutions, no checks, no other submissions and no gradebook. Sockets are Unix sockets in a
-private folder, since there is no network to listen on. What it does not do yet: cgroups for memory
-and processes; rlimits hold each process alone.
+Inside there are the system's programs, this Python environment and the course library, all
+read-only; no network, no solutions, no checks, no other submission, no gradebook, no variable of
+the host's environment. Judge and kernel share one folder: ``requests`` and ``outputs``, which the
+kernel reads; ``answers`` and ``sockets``, which it writes. Everything else that it writes lies in
+memory of bounded size and goes with it. What holds on this machine, ``autograder doctor`` tries.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import json
 import os
+import secrets
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.provisioning import LocalProvisioner
-
+from autograder import limits
 from codesign import datasets
 
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc")
 HIDDEN = ("checks", "mutants")  # the judge's oracles and wrong answers
-MAX_ADDRESS_SPACE = 12 * 2**30
-MAX_FILE = 512 * 2**20
+INSIDE = Path("/codesign/shared")  # the shared folder, as the kernel sees it
+WORK = Path("/codesign/work")  # where the kernel runs
+READABLE, WRITABLE = ("requests", "outputs"), ("answers", "sockets")
+# As a file, so that trying it imports nothing; -P: its folder is no place to import from.
+FORK_SERVER = [sys.executable, "-P", str(Path(__file__).with_name("forkserver.py"))]
+ANSWER_DEADLINE_S = 120.0
+ABANDONED_S = 3_600.0  # before that, a process that is unknown here may be another container's
+PORTS = {
+    f"{name}_port": n for n, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)
+}
 
 
-class SandboxProvisioner(LocalProvisioner):
-    """Start the kernel inside bubblewrap.
+class SandboxError(RuntimeError):
+    """The process that starts kernels did not do as it was told; the message says what it said."""
 
-    ``CODESIGN_WORK`` in the kernel's environment names the folder with ``kernel/`` and
-    ``answers/``, which it may write, and ``requests/``, which it may read.
+
+class Sandbox:
+    """The shared folder, and the process that starts kernels one after another.
+
+    Args:
+        isolated: under bubblewrap; otherwise a plain process, for work that one trusts.
     """
 
-    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Move the connection to Unix sockets in a private folder and prefix the command."""
-        self.sockets = tempfile.mkdtemp(prefix="codesign-kernel-")
-        manager: Any = self.parent
-        manager.transport = "ipc"
-        manager.ip = str(Path(self.sockets) / "socket")
-        manager.connection_file = str(Path(self.sockets) / "kernel.json")
-        kwargs = await super().pre_launch(**kwargs)
-        work = Path(kwargs["env"]["CODESIGN_WORK"])
-        writable = [work / "kernel", work / "answers", Path(self.sockets)]
-        kwargs["cmd"] = command(
-            kwargs["cmd"], work / "kernel", writable, [work / "requests"], kwargs["env"]
-        )
-        kwargs["cwd"] = "/"
-        return kwargs
+    def __init__(self, *, isolated: bool) -> None:
+        self.isolated, self.warm = isolated, isolated and can_fork()
+        for left in Path(tempfile.gettempdir()).glob(f"{limits.OURS}*-*"):
+            if limits.is_abandoned(left) and time.time() - left.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{limits.OURS}{os.getpid()}-"))
+        for name in (*READABLE, *WRITABLE, "work"):
+            (self.folder / name).mkdir()
+        self.inside = INSIDE if isolated else self.folder
+        self.process: subprocess.Popen[str] | None = None
+        self.groups: list[Path] = []
+        self.shown: list[Path] = []
+        if not isolated:
+            (self.folder / "work" / "outputs").symlink_to(self.folder / "outputs")
+        if self.warm:
+            self._launch()
 
-    async def cleanup(self, restart: bool = False) -> None:
-        """Remove the private folder."""
-        await super().cleanup(restart)
-        shutil.rmtree(getattr(self, "sockets", ""), ignore_errors=True)
+    @property
+    def requests(self) -> Path:
+        """Where the judge writes what the kernel reads."""
+        return self.folder / "requests"
+
+    @property
+    def answers(self) -> Path:
+        """Where the kernel writes what the judge reads, trusting nothing."""
+        return self.folder / "answers"
+
+    @property
+    def outputs(self) -> Path:
+        """The artifacts, for the kernel to read."""
+        return self.folder / "outputs"
+
+    def start(self, environment: dict[str, str]) -> dict[str, Any]:
+        """Start a kernel; returns how to connect to it.
+
+        Raises:
+            SandboxError: it did not start.
+        """
+        for name in WRITABLE:
+            _empty(self.folder / name)
+        connection = {
+            **PORTS,
+            "transport": "ipc",
+            "ip": str(self.folder / "sockets" / "s"),
+            "key": secrets.token_hex(16),
+            "signature_scheme": "hmac-sha256",
+        }
+        file = self.folder / "sockets" / "kernel.json"
+        inside = {**connection, "ip": str(self.inside / "sockets" / "s")}
+        file.write_text(json.dumps(inside))
+        if self.process is None or self.process.poll() is not None or self.shown != _course():
+            self._launch()
+        self._ask(
+            "start",
+            connection=str(self.inside / "sockets" / "kernel.json"),
+            cwd=str(WORK if self.isolated else self.folder / "work"),
+            outputs=str(self.inside / "outputs"),
+            kept=[str(path) for path in self.shown],
+            isolated=self.isolated,
+            memory=limits.MEMORY_BYTES,
+            scratch=limits.SCRATCH_BYTES,
+            file_bytes=limits.FILE_BYTES,
+            processes=limits.PROCESSES,
+            environment=environment,
+        )
+        return connection
+
+    def alive(self) -> bool:
+        """Whether the kernel runs."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        return self._ask("alive") == "1" if self.warm else True
+
+    def excess(self) -> str | None:
+        """What the kernel uses too much of, or None; see :func:`autograder.limits.excess`."""
+        if self.process is None or not self.isolated:
+            return None
+        return limits.excess(self.process.pid, [self.answers, self.folder / "sockets"])
+
+    def stop(self) -> None:
+        """Kill the kernel with everything that it started."""
+        try:
+            if self.warm and self.process is not None:
+                self._ask("stop")
+                return
+        except SandboxError:
+            pass
+        self._end()
+
+    def clear(self) -> None:
+        """Stop the kernel and forget everything of its submission."""
+        self.stop()
+        for name in (*READABLE, *WRITABLE, *(() if self.isolated else ("work",))):
+            _empty(self.folder / name, keep="outputs")
+
+    def close(self) -> None:
+        """End all processes and remove the folder."""
+        self._end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _launch(self) -> None:
+        self._end()
+        self.shown = _course()
+        argv = [*FORK_SERVER, *([] if self.warm else ["--once"])]
+        if self.isolated:
+            self.groups = limits.control_groups()
+            argv = limits.joined(self.groups, command(argv, self.folder, nested=self.warm))
+        environment = {**os.environ, **_unprotected()} if not self.isolated else None
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def _ask(self, verb: str, **content: Any) -> str:
+        assert self.process is not None
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps({"do": verb, **content}) + "\n")
+            ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_DEADLINE_S)
+            answer = self.process.stdout.readline().strip() if ready else ""
+        except OSError as error:
+            raise SandboxError(f"the sandbox ended: {error}") from None
+        if not answer:
+            self._end()
+            raise SandboxError("the sandbox ended" if ready else "the sandbox does not answer")
+        return answer
+
+    def _end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(OSError):
+                    if pipe:
+                        pipe.close()
+            self.process.wait()
+            self.process = None
+        limits.remove(self.groups)
+        self.groups = []
+
+
+_idle: list[Sandbox] = []
+
+
+@contextlib.contextmanager
+def borrowed(*, isolated: bool) -> Iterator[Sandbox]:
+    """A clean sandbox, kept warm for the next one who asks."""
+    for index, idle in enumerate(_idle):
+        if idle.isolated == isolated:
+            sandbox = _idle.pop(index)
+            break
+    else:
+        sandbox = Sandbox(isolated=isolated)
+    try:
+        yield sandbox
+    finally:
+        sandbox.clear()
+        _idle.append(sandbox)
+
+
+@atexit.register
+def close_all() -> None:
+    """Close the sandboxes that are kept warm."""
+    while _idle:
+        _idle.pop().close()
 
 
 def available() -> bool:
@@ -68,49 +237,66 @@ def why_not() -> str | None:
     """None when the sandbox works, else the reason."""
     if sys.platform != "linux" or shutil.which("bwrap") is None:
         return "bubblewrap (bwrap) is not installed"
-    with tempfile.TemporaryDirectory() as folder:
-        probe = [sys.executable, "-c", "import codesign, autograder"]
+    see = "import importlib.util as u; assert all(map(u.find_spec, ['torch', 'codesign']))"
+    done = _tried([sys.executable, "-c", see], nested=False)
+    return None if done is None else f"bubblewrap does not work here: {done}"
+
+
+@lru_cache(maxsize=1)
+def can_fork() -> bool:
+    """Whether a process inside can make a new world for each kernel (tried once)."""
+    request = {"cwd": str(WORK), "outputs": str(INSIDE / "outputs"), "kept": [], "scratch": 2**20}
+    return _tried([*FORK_SERVER, "--try", json.dumps(request)], nested=True) is None
+
+
+def _tried(probe: list[str], *, nested: bool) -> str | None:
+    """Run a command in a sandbox; what went wrong, or None."""
+    with tempfile.TemporaryDirectory(prefix="codesign-") as folder:
+        for name in (*READABLE, *WRITABLE):
+            (Path(folder) / name).mkdir()
+        argv = command(probe, Path(folder), nested=nested)
         try:
-            done = subprocess.run(
-                command(probe, Path(folder), [Path(folder)], [], dict(os.environ)),
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
         except (OSError, subprocess.TimeoutExpired) as error:
-            return f"bubblewrap does not start: {error}"
-    return None if done.returncode == 0 else f"bubblewrap does not work here: {done.stderr[-400:]}"
+            return str(error)
+    return None if done.returncode == 0 else done.stderr[-400:] or f"exit {done.returncode}"
 
 
-def command(
-    argv: list[str],
-    cwd: Path,
-    writable: list[Path],
-    readable: list[Path],
-    environment: dict[str, str],
-) -> list[str]:
-    """``argv`` prefixed so that it runs in the sandbox and writes in ``writable`` folders alone."""
+def command(argv: list[str], shared: Path, *, nested: bool) -> list[str]:
+    """``argv`` prefixed so that it runs in the sandbox.
+
+    Args:
+        shared: the host's side of the shared folder.
+        nested: it may make namespaces of its own (the fork server needs that; its kernels do not).
+    """
     bwrap = ["bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    bwrap += ["--unshare-user", "--disable-userns"]
+    bwrap += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
+    bwrap += [] if nested else ["--disable-userns"]
     bwrap += [f"--unshare-{space}" for space in ("net", "pid", "ipc", "uts")]
-    bwrap += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/tmp/home"]
+    bwrap += ["--hostname", "judge", "--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/dev/shm", "/tmp", str(WORK)):
+        bwrap += ["--size", str(limits.SCRATCH_BYTES), "--tmpfs", folder]
+    bwrap += ["--remount-ro", "/dev", "--dir", "/tmp/home"]
     for system in SYSTEM:
         if Path(system).is_symlink():
             bwrap += ["--symlink", os.readlink(system), system]
         elif Path(system).exists():
             bwrap += ["--ro-bind", system, system]
-    for path in [*_course(), *readable]:
+    for path in _course():
         bwrap += ["--ro-bind", str(path), str(path)]
     for hidden in _hidden():
-        bwrap += ["--tmpfs", str(hidden)]
-    for folder in writable:
-        bwrap += ["--bind", str(folder), str(folder)]
-    # Run by root, the kernel would own /proc/sys and could write what the whole machine obeys.
-    bwrap += ["--remount-ro", "/proc", "--clearenv"]
-    for name, value in _environment(environment).items():
+        bwrap += ["--tmpfs", str(hidden), "--remount-ro", str(hidden)]
+    bwrap += ["--ro-bind", str(shared), str(INSIDE)]
+    for name in WRITABLE:
+        bwrap += ["--bind", str(shared / name), str(INSIDE / name)]
+    bwrap += ["--ro-bind", str(shared / "outputs"), str(WORK / "outputs")]
+    # Run by root, a kernel would own /proc/sys and could write what the whole machine obeys. The
+    # fork server needs /proc to make new worlds; its kernels lose it in `forkserver.new_world`.
+    bwrap += [] if nested else ["--remount-ro", "/proc"]
+    bwrap += ["--remount-ro", "/", "--clearenv"]
+    for name, value in _environment().items():
         bwrap += ["--setenv", name, value]
-    limits = ["prlimit", f"--as={MAX_ADDRESS_SPACE}", f"--fsize={MAX_FILE}", "--core=0"]
-    return [*bwrap, "--chdir", str(cwd), "--", *limits, *argv]
+    return [*bwrap, "--chdir", str(WORK), "--", *argv]
 
 
 def _package(name: str) -> Path:
@@ -136,16 +322,33 @@ def _hidden() -> list[Path]:
     return [path for name in HIDDEN if (path := _package("autograder") / name).is_dir()]
 
 
-def _environment(environment: dict[str, str]) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The few variables a notebook needs; everything else of the host stays outside."""
-    kept = ("CODESIGN_GRADING", "CODESIGN_DATASET", "OMP_NUM_THREADS", "LANG")
-    chosen = {name: environment[name] for name in kept if name in environment}
+    kept = ("OMP_NUM_THREADS", "LANG")
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "HOME": "/tmp/home",
         "PYTHONPATH": str(_package("codesign").parent),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # a process with threads cannot fork into a new world
         "CODESIGN_CACHE": str(datasets.cache_dir()),
         "MPLCONFIGDIR": "/tmp/home",
-        **chosen,
+        **{name: os.environ[name] for name in kept if name in os.environ},
     }
+
+
+def _unprotected() -> dict[str, str]:
+    """What an unprotected kernel sees besides the host's environment."""
+    return {"PYTHONPATH": str(_package("codesign").parent), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _empty(folder: Path, keep: str = "") -> None:
+    """Remove what lies in ``folder``, following nothing."""
+    for entry in os.scandir(folder):
+        if entry.is_symlink() and entry.name == keep:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)

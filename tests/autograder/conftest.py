@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import nbformat
 import pytest
 from toy_lab import CONFIG, DOUBLE, LAB, code, notebook, register
@@ -15,10 +18,10 @@ def toy(monkeypatch):
     register(monkeypatch)
 
 
-@pytest.fixture
-def course(toy, tmp_path) -> grading.Course:
-    """The released toy lab."""
-    root = tmp_path / "course"
+@pytest.fixture(scope="session")
+def released(tmp_path_factory) -> Path:
+    """A course folder with the toy lab released, made once; nobody writes there."""
+    root = tmp_path_factory.mktemp("released") / "course"
     source = root / "solutions" / LAB
     source.mkdir(parents=True)
     (root / "nbgrader_config.py").write_text(CONFIG)
@@ -29,5 +32,13 @@ def course(toy, tmp_path) -> grading.Course:
         code("lab.check('net')", "net", points=3),
     )
     nbformat.write(made, source / f"{LAB}.ipynb")
-    grading.release(root, LAB)
-    return grading.Course.at(root)
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        grading.release(root, LAB)
+    return root
+
+
+@pytest.fixture
+def course(toy, released, tmp_path) -> grading.Course:
+    """The released toy lab, in a folder of the test's own."""
+    return grading.Course.at(Path(shutil.copytree(released, tmp_path / "course")))

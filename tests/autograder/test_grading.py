@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 
 import nbformat
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from hostile_cases import CASES, hand_in_case
 from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in
 
 from autograder import grading, judge, sandbox
 from autograder.kernel import KernelStudent
-from codesign.models import VGG, ResNet8
+from codesign.models import VGG
 
 needs_sandbox = pytest.mark.skipif(
     not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
@@ -38,8 +36,9 @@ def unisolated(request, monkeypatch) -> bool:
     return request.param == "unisolated"
 
 
-def graded(course, unisolated=True) -> dict[str, grading.Graded]:
-    done = grading.grade(course.root, LAB, unisolated=unisolated, progress=False)
+def graded(course, unisolated: bool | None = None) -> dict[str, grading.Graded]:
+    unisolated = not sandbox.available() if unisolated is None else unisolated
+    done = grading.grade(course.root, LAB, unisolated=unisolated, workers=0, progress=False)
     return {one.student: one for one in done}
 
 
@@ -68,151 +67,10 @@ def test_a_full_and_an_empty_submission(course, unisolated):
     }
 
 
-def break_json(folder):
-    (folder / f"{LAB}.ipynb").write_text('{"cells": [')
-
-
-def no_notebook(folder):
-    (folder / f"{LAB}.ipynb").unlink()
-
-
-def nan_weights(folder):
-    path = folder / "outputs/glyphs/net.safetensors"
-    tensors = load_file(path)
-    tensors["classifier.bias"][0] = float("nan")
-    save_file(tensors, path)
-
-
-def other_architecture(folder):
-    grading_model = ResNet8()
-    from autograder import artifacts
-
-    artifacts.store(folder / "outputs" / "glyphs", "net", grading_model)
-
-
-def config_is_a_lie(folder):
-    path = folder / "outputs/glyphs/net.json"
-    record = json.loads(path.read_text())
-    record["config"]["channels"] = [4, "M", 7]
-    path.write_text(json.dumps(record))
-
-
-def pickled(folder):
-    torch.save({"boom": 1}, folder / "outputs/glyphs/net.safetensors")
-
-
-def linked(folder):
-    path = folder / "outputs/glyphs/net.safetensors"
-    path.unlink()
-    path.symlink_to("/etc/passwd")
-
-
-def fifo(folder):
-    path = folder / "outputs/glyphs/net.safetensors"
-    path.unlink()
-    os.mkfifo(path)
-
-
-def missing(folder):
-    (folder / "outputs/glyphs/net.json").unlink()
-
-
-BROKEN = {
-    # what is done to a full submission: points of (double, net) that remain, and the reason given
-    break_json: ((0, 3), "not JSON"),
-    no_notebook: ((0, 3), "No such file"),
-    nan_weights: ((2, 0), "NaN"),
-    other_architecture: ((2, 0), "expected"),
-    config_is_a_lie: ((2, 0), "do not fit the config"),
-    pickled: ((2, 0), "net"),
-    linked: ((2, 0), "net.safetensors"),
-    fifo: ((2, 0), "not a regular file"),
-    missing: ((2, 0), "not handed in"),
-}
-
-
-def test_broken_submissions_get_a_reason_and_the_others_their_points(course):
-    for harm in BROKEN:
-        harm(hand_in(course, harm.__name__, model=half_zero()))
-    hand_in(course, "zz_last", model=half_zero())
-    done = graded(course)
-    rows = scores(course)
-    for harm, (points, reason) in BROKEN.items():
-        one = done[harm.__name__]
-        told = json.dumps(one.verdicts) + " ".join(one.problems)
-        assert tuple(rows[harm.__name__].values()) == points, harm.__name__
-        assert reason in told, (harm.__name__, told)
-    assert rows["zz_last"] == {"double": 2, "net": 3}
-
-
-HOSTILE = {
-    "loops": "def double(x):\n    while True: pass",
-    "swallows": (
-        "def double(x):\n    while True:\n        try:\n            import time; time.sleep(9)\n"
-        "        except BaseException: pass"
-    ),
-    "exits": "import os\ndef double(x): os._exit(0)",
-    "exits_at_once": "import os\nos._exit(0)",
-    "floods": "def double(x):\n    while True: print('x' * 10_000)",
-    "wrong_type": "def double(x): return 'two'",
-    "equal_to_all": (
-        "class Equal:\n    def __eq__(self, other): return True\ndef double(x): return Equal()"
-    ),
-    "wrong_shape": "def double(x): return 2 * x[:3]",
-    "not_a_number": "def double(x): return x * float('nan')",
-    "patches_torch": (
-        "import torch\ntorch.isclose = lambda *a, **k: torch.ones(5, dtype=torch.bool)\n"
-        "def double(x): return x"
-    ),
-    "patches_judge": (
-        "import autograder.checking as c\nc.compare = lambda *a, **k: 1 / 0\n"
-        "def double(x): return 3 * x"
-    ),
-    "forges_output": "print('2.0')\ndef double(x):\n    print('2.0'); return x",
-}
-
-
-def test_hostile_functions_cost_their_own_points(course):
-    for name, source in HOSTILE.items():
-        hand_in(course, name, source=source, model=half_zero())
-    hand_in(course, "zz_last", model=half_zero())
-    done = graded(course, unisolated=not sandbox.available())
-    rows = scores(course)
-    for name in HOSTILE:
-        assert rows[name] == {"double": 0, "net": 3}, name
-        assert done[name].verdicts[0]["rows"][0]["message"], name
-    assert rows["zz_last"] == {"double": 2, "net": 3}
-
-
-def test_tampered_notebooks_are_restored(course):
-    folder = hand_in(course, "tamperer", source="def double(x): return x", model=half_zero())
-    path = folder / f"{LAB}.ipynb"
-    made = nbformat.read(path, as_version=4)
-    made.cells[2].metadata.tags = ["skip-execution"]
-    made.cells[2].metadata.nbgrader.points = 100
-    made.cells[2].metadata.nbgrader.solution = True
-    made.cells[2].source = "2.0"
-    del made.cells[3]
-    made.cells.append(nbformat.v4.new_code_cell("lab = None"))
-    nbformat.write(made, path)
-    graded(course)
-    assert scores(course)["tamperer"] == {"double": 0, "net": 3}
-
-
-def test_duplicate_answers_are_refused_with_the_reason(course):
-    folder = hand_in(course, "twice", model=half_zero())
-    path = folder / f"{LAB}.ipynb"
-    content = json.loads(path.read_text())
-    content["cells"].append(content["cells"][1])
-    path.write_text(json.dumps(content))
-    one = graded(course)["twice"]
-    assert scores(course)["twice"] == {"double": 0, "net": 3}
-    assert "2 times" in one.problems[0]
-
-
 def test_nbgrader_autograde_gives_the_same_gradebook(course):
-    for harm in (nan_weights, break_json):
-        harm(hand_in(course, harm.__name__, model=half_zero()))
+    for case in CASES:
+        if case.name in ("NaN weights", "bad JSON", "changed points and flags", "tags"):
+            hand_in_case(hand_in(course, case.name.replace(" ", "_"), model=half_zero()), case)
     hand_in(course, "full", model=half_zero())
     hand_in(course, "partial", model=VGG(CHANNELS))
     graded(course)
@@ -228,7 +86,11 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     ran = subprocess.run(
         [sys.executable, "-c", script, os.path.dirname(__file__)],
         cwd=course.root,
-        env={**os.environ, "CODESIGN_UNISOLATED": "1", "CODESIGN_DATASET": "glyphs"},
+        env={
+            **os.environ,
+            "CODESIGN_UNISOLATED": "01"[not sandbox.available()],
+            "CODESIGN_DATASET": "glyphs",
+        },
         capture_output=True,
         text=True,
     )
@@ -257,18 +119,10 @@ def test_grading_refuses_without_isolation(course, monkeypatch):
         list(grading.grade(course.root, LAB))
 
 
-def test_grading_again_gives_the_same_scores_once(course):
-    hand_in(course, "full", model=half_zero())
-    graded(course)
-    first = scores(course)
-    graded(course)
-    assert scores(course) == first
-
-
 def test_an_unreleased_lab_is_named(course):
     (course.root / "gradebook.db").unlink()
     with pytest.raises(grading.NotReleased, match="generate_assignment"):
-        list(grading.grade(course.root, LAB, unisolated=True))
+        list(grading.grade(course.root, LAB, unisolated=True, workers=0))
 
 
 SPY = """
@@ -315,14 +169,15 @@ def test_the_sandbox_hides_the_host(course, monkeypatch):
 def test_a_kernel_finds_its_images_on_a_fresh_machine(monkeypatch, tmp_path):
     """Nothing decoded yet: the sandbox is read-only, so the judge has to see to it."""
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "work").mkdir()
-    student = KernelStudent(tmp_path / "work", "glyphs", isolated=True, budget_s=120)
-    outputs = student.run_cell(
-        "from codesign import datasets\n"
-        "print([len(datasets.load('glyphs', split, quiet=True)) for split in ('train', 'val')])",
-        120,
-    )
-    student.close()
+    (tmp_path / "glyphs").mkdir()
+    with sandbox.borrowed(isolated=True) as place:
+        student = KernelStudent(place, tmp_path / "glyphs", "glyphs", budget_s=120)
+        outputs = student.run_cell(
+            "from codesign import datasets\n"
+            "print([len(datasets.load('glyphs', s, quiet=True)) for s in ('train', 'val')])",
+            120,
+        )
+        student.close()
     assert [output.get("text") for output in outputs] == ["[20000, 2000]\n"]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import time
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import nbformat
 import pytest
 
-from autograder import artifacts, checking, grading, targets
+from autograder import artifacts, checking, grading, intake, judge, targets, work
 from autograder.checking import compare, measured
 from autograder.targets import CheckTargets, Figure
 from codesign import cost
@@ -99,3 +102,30 @@ def hand_in(course: grading.Course, student: str, source: str | None = DOUBLE, m
     if model is not None:
         artifacts.store(folder / "outputs" / "glyphs", "net", model)
     return folder
+
+
+def judge_by_reading(unit: bytes) -> bytes:
+    """In place of the judge, for tests of everything else: full points for the right source."""
+    register(pytest.MonkeyPatch())
+    with zipfile.ZipFile(io.BytesIO(unit)) as archive:
+        made = nbformat.reads(archive.read("notebook.ipynb").decode(), as_version=4)
+    right = any("2 * x" in cell.source for cell in made.cells)
+    for count, cell in enumerate(made.cells, start=1):
+        name = intake.grade_id(cell)
+        if intake.is_judged(cell):
+            points = targets.lab(LAB)[name].points
+            row = checking.passed(name, right, points, "not 2 * x")
+            cell.outputs = judge.outputs_of(checking.Verdict(name, (row,), points), count)
+    return nbformat.writes(made).encode()
+
+
+def judge_slowly(unit: bytes) -> bytes:
+    """The same, taking its time, so that its process can be killed in between."""
+    time.sleep(1.5)
+    return judge_by_reading(unit)
+
+
+def judge_toy(unit: bytes) -> bytes:
+    """What a worker process does with a unit of the toy lab, of which it knows nothing else."""
+    register(pytest.MonkeyPatch())
+    return work.judge_unit(unit)

@@ -1,0 +1,140 @@
+"""Workers: every unit is answered once, whatever becomes of the process that had it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from autograder import pool, work
+
+CRASHES = b"crashes"
+HANGS = b"hangs"
+
+
+def echo(unit: bytes) -> bytes:
+    """Answer with the unit; some of them end their worker, once or always."""
+    if unit == CRASHES:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if unit == HANGS:
+        time.sleep(600)
+    if unit.startswith(b"raises"):
+        raise ValueError("the judge's own fault")
+    if unit.startswith(b"once "):
+        marker = Path(unit[5:].decode())
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return b"answer to " + unit
+
+
+def answers(units: list[bytes], workers: int = 2) -> dict[int, pool.Answer]:
+    found: dict[int, pool.Answer] = {}
+    for index, answer in pool.local(iter(units), workers, echo):
+        assert index not in found
+        found[index] = answer
+    return found
+
+
+def test_every_unit_is_answered_once():
+    units = [str(n).encode() for n in range(40)]
+    assert answers(units) == {n: b"answer to " + unit for n, unit in enumerate(units)}
+    assert answers([]) == {}
+
+
+def test_a_killed_worker_costs_time_alone(tmp_path):
+    units = [b"1", b"once " + str(tmp_path / "a").encode(), b"2", b"3"]
+    assert answers(units) == {n: b"answer to " + unit for n, unit in enumerate(units)}
+
+
+def test_a_unit_that_ends_every_worker_is_given_up_with_the_reason():
+    found = answers([b"1", CRASHES, b"2", b"raises", b"3"])
+    assert [found[n] for n in (0, 2, 4)] == [b"answer to 1", b"answer to 2", b"answer to 3"]
+    assert f"tried {pool.ATTEMPTS} times: its process ended with -9" in str(found[1])
+    assert "the judge's own fault" in str(found[3])
+
+
+def test_a_unit_that_never_ends_is_killed(monkeypatch):
+    monkeypatch.setattr(pool, "DEADLINE_S", 1.0)
+    monkeypatch.setattr(pool, "ATTEMPTS", 1)
+    found = answers([b"1", HANGS, b"2"])
+    assert "longer than 1 s" in str(found[1])
+    assert found[2] == b"answer to 2"
+
+
+def test_units_are_taken_when_there_is_room():
+    taken = []
+
+    def units():
+        for n in range(20):
+            taken.append(n)
+            yield str(n).encode()
+
+    source = pool.local(units(), 2, echo)
+    next(source)
+    assert len(taken) <= 4
+    source.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A real Dask scheduler and three worker processes; returns its address and the workers."""
+    pytest.importorskip("distributed")
+    tmp_path = tmp_path_factory.mktemp("cluster")
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, str(Path.cwd())])}
+    common = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    file = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m"]
+    common_options = ["--scheduler-file", str(file), "--no-dashboard"]
+    scheduler = subprocess.Popen(
+        [*dask, "distributed.cli.dask_scheduler", *common_options, "--port=0", "--host=127.0.0.1"],
+        **common,
+    )
+    worker = [*dask, "distributed.cli.dask_worker", *common_options]
+    worker += ["--nworkers", "1", "--nthreads", "1", "--no-nanny"]
+    workers = [subprocess.Popen(worker, **common, cwd=tmp_path) for _ in range(3)]
+    from distributed import Client
+
+    with Client(scheduler_file=str(file), timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(3, timeout=120)
+        yield client.scheduler.address, workers, worker, common
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_answers_what_cannot_be_judged(cluster):
+    found = dict(pool.on_dask(iter([b"1", b"raises", b"2"]), cluster[0], echo))
+    assert (found[0], found[2]) == (b"answer to 1", b"answer to 2")
+    assert "the judge's own fault" in str(found[1])
+
+
+def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr(work, "source_version", lambda: "another")
+    with pytest.raises(ValueError, match="another version of the course"):
+        dict(pool.on_dask(iter([b"1"]), cluster[0], echo))
+
+
+SMALL_UNITS = 1_000
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_workers_are_killed_answers_everything(cluster):
+    """1,000 units on three worker processes; one after another is killed and replaced."""
+    address, workers, command, common = cluster
+    done = {}
+    for index, answer in pool.on_dask((str(n).encode() for n in range(SMALL_UNITS)), address, echo):
+        assert index not in done
+        done[index] = answer
+        if len(done) in (200, 500, 800):
+            victim = workers.pop(0)
+            victim.kill()
+            victim.wait()
+            workers.append(subprocess.Popen(command, **common))
+    assert done == {n: b"answer to " + str(n).encode() for n in range(SMALL_UNITS)}
