@@ -93,17 +93,22 @@ class Kernel:
         size = 0
         while True:
             message = self._next(end, deadline_s)
-            if message is None or message["parent_header"].get("msg_id") != request:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if kind == "status" and content.get("execution_state") == "idle":
-                return outputs
-            if kind not in ("stream", "display_data", "execute_result", "error"):
-                continue
-            size += len(str(content))
+            try:
+                if message is None or message["parent_header"].get("msg_id") != request:
+                    continue
+                kind, content = message["msg_type"], message["content"]
+                if kind == "status" and content.get("execution_state") == "idle":
+                    return outputs
+                if kind not in ("stream", "display_data", "execute_result", "error"):
+                    continue
+                size += len(str(content))
+                output = _harmless(nbformat.v4.output_from_msg(message))
+                nbformat.validate(output, ref="output", version=4)
+                _append(outputs, output)
+            except (nbformat.ValidationError, LookupError, TypeError, AttributeError, ValueError):
+                self._kill("the kernel sent no valid message")  # the student's code has its key
             if size > MAX_OUTPUT_BYTES:
                 self._kill(f"the cell printed more than {MAX_OUTPUT_BYTES:,} bytes")
-            _append(outputs, _harmless(nbformat.v4.output_from_msg(message)))
 
     def _next(self, end: float, deadline_s: float) -> dict[str, Any] | None:
         remaining = end - time.monotonic()

@@ -64,7 +64,11 @@ def default_workers() -> int:
 def here(units: Iterable[bytes], job: Job = judge_unit) -> Iterator[tuple[int, Answer]]:
     """Judge ``units`` one after another in this process."""
     for index, unit in enumerate(units):
-        yield index, job(unit)
+        try:
+            answer: Answer = job(unit)
+        except Exception as error:
+            answer = Lost(f"{type(error).__name__}: {error}")
+        yield index, answer
 
 
 def local(

@@ -125,7 +125,10 @@ class Sandbox:
         """Whether the kernel runs."""
         if self.process is None or self.process.poll() is not None:
             return False
-        return self._ask("alive") == "1" if self.warm else True
+        try:
+            return self._ask("alive") == "1" if self.warm else True
+        except SandboxError:
+            return False
 
     def excess(self) -> str | None:
         """What the kernel uses too much of, or None; see :func:`autograder.limits.excess`."""

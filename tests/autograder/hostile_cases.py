@@ -165,6 +165,12 @@ for content in ({"data": {"text/plain": "2.0"}, "metadata": {}, "execution_count
 kernel.iopub_socket.send_multipart([b"junk", b"more junk"])
 """
 
+MALFORMED = """
+kernel = get_ipython().kernel
+def send(kind, content):
+    kernel.session.send(kernel.iopub_socket, kind, content, parent=kernel.get_parent())
+"""
+
 CASES = [
     Case(1, "infinite loop", LOSES, "no answer within", body("while True: pass")),
     Case(
@@ -291,6 +297,19 @@ CASES = [
     ),
     Case(17, "tags", KEEPS, harm=notebook(tagged)),
     Case(18, "forged messages", LOSES, "no valid message", FORGED_MESSAGES + WRONG),
+    *[
+        Case(
+            18, f"malformed {kind}", LOSES, "", MALFORMED + f"send({kind!r}, {content!r})\n" + RIGHT
+        )
+        for kind, content in [
+            ("stream", {"name": 5, "text": ["x"]}),
+            ("stream", {}),
+            ("display_data", {"data": {"text/plain": {"a": 1}}, "metadata": {}}),
+            ("execute_result", {"data": "2.0", "metadata": [], "execution_count": "x"}),
+            ("error", {"ename": 1, "evalue": None, "traceback": "x"}),
+            ("status", []),
+        ]
+    ],
     Case(
         19,
         "forged results",
