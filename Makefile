@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types pytest lab lectures release grade doctor bench prove stamp
+.PHONY: help install demo test lint types pytest attack lab lectures release grade doctor bench prove stamp
 
 PYTHON ?= python3
 LAB ?= $(notdir $(wildcard solutions/lab*))
@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## grade three sample submissions of Lab 1 and write a report
 	@$(BIN)/autograder demo
 
-test: lint types pytest ## run every check: lint, types, tests
+test: lint types pytest ## run the checks: lint, types, tests
 
 lint: install
 	@$(BIN)/ruff check .
@@ -46,7 +46,10 @@ types: install
 	@$(BIN)/mypy
 
 pytest: install
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not attack" $(PYTEST_ARGS)
+
+attack: install ## run the hostile submissions against the grader, and kill it at random moments
+	@$(BIN)/python -m pytest -m attack $(PYTEST_ARGS)
 
 lab: install ## open JupyterLab
 	@$(BIN)/jupyter lab

@@ -18,6 +18,7 @@ needs_sandbox = pytest.mark.skipif(
     not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
 )
 pytestmark = [
+    pytest.mark.attack,
     pytest.mark.slow,
     # nbgrader's own models, not ours
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),

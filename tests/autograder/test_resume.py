@@ -19,6 +19,7 @@ from autograder import grading, work
 ROUNDS = 50
 STUDENTS = 8
 pytestmark = [
+    pytest.mark.attack,
     pytest.mark.slow,
     # nbgrader's own models, not ours
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
