@@ -1,7 +1,8 @@
 """``make bench``: how long grading takes, beside stock nbgrader on the same submissions.
 
 Every way of grading the same class runs in turn, several rounds, so that what else the machine does
-touches all of them alike; the table gives medians. CPU seconds are those of all processes of a run.
+touches all of them alike; the table gives medians. CPU seconds are those of processes that were
+waited for: workers and sandboxes of ``autograder grade`` are not, so its CPU column is too low.
 """
 
 from __future__ import annotations
