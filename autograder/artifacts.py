@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from codesign import checkpoints
 
 KINDS = ("model", "tensors", "table", "source")
 PAYLOAD = {"model": ".safetensors", "tensors": ".safetensors", "source": ".c"}
+FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.(json|safetensors|c)")
 MAX_ARTIFACT_BYTES = 32 * 2**20
 MAX_RECORD_BYTES = 2 * 2**20
 
@@ -111,6 +113,17 @@ def size(folder: Path, name: str) -> int:
     """Bytes of artifact ``name``: its files as they are stored, headers included."""
     payload = _files(folder, name)[1]
     return len(payload) + len(read_file(folder / f"{name}.json", MAX_RECORD_BYTES))
+
+
+def refusals(folder: Path) -> list[str]:
+    """What is wrong with the artifacts in ``folder``, each loaded once, trusting nothing."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            fetch(folder, path.stem)
+        except ExchangeError as error:
+            found.append(str(error))
+    return found
 
 
 def digest(folder: Path, name: str) -> str:

@@ -21,6 +21,29 @@ HERE = Path(".")
 
 
 @app.command()
+def collect(
+    lab: str,
+    source: Annotated[Path, typer.Argument(help="a folder or archive of student_LAB.zip files")],
+    root: Root = HERE,
+    pattern: Annotated[
+        str | None, typer.Option(help="regular expression with a group (?P<student>...)")
+    ] = None,
+) -> None:
+    """Bring what a learning management system exported into submitted/."""
+    from autograder import collect as collection
+    from autograder import grading, render
+
+    try:
+        done = collection.collect(grading.Course.at(root), lab, source, pattern)
+    except (FileNotFoundError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    rows = [(one.file, one.student, one.status, one.message) for one in done]
+    print(render.text_table(("file", "student", "", ""), rows, f"{lab}: {len(rows)} files"))
+    wrong = [one for one in done if one.status in ("skipped", "refused")]
+    raise typer.Exit(1 if wrong or not done else 0)
+
+
+@app.command()
 def grade(
     lab: str,
     root: Root = HERE,

@@ -2,12 +2,15 @@
 
 The notebook that is executed is the released one with the student's answers put into its solution
 cells by id; everything else a student may have changed (tags, points, checks, metadata, extra
-cells) does not exist for the judge. Artifacts are copied as regular files of bounded size.
+cells) does not exist for the judge. Artifacts are copied as regular files of bounded size and known
+names. A folder in nbgrader's layout and the archive that ``lab.package`` makes are both accepted.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +18,15 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from autograder import artifacts
+from autograder import archive, artifacts
 from autograder.exchange import ExchangeError, read_file
 from codesign import datasets
 
 MAX_NOTEBOOK_BYTES = 20 * 2**20
 MAX_CELL_CHARACTERS = 200_000
 MAX_FILES = 200
+MAX_SUBMISSION_BYTES = 128 * 2**20  # of artifacts for one image set
+MAX_PROBLEMS = 20  # of one kind that are told
 PROBLEMS = "codesign_problems"  # notebook metadata that carries them to the judge
 
 
@@ -116,24 +121,29 @@ def choose_dataset(outputs: Path, pinned: str | None, default: str) -> str:
 def copy_artifacts(outputs: Path, target: Path) -> list[str]:
     """Copy the regular files of ``outputs`` (one folder deep) to ``target``; return what was not.
 
-    Links, pipes, folders and oversized files stay behind.
+    Links, pipes, folders, unknown names, and what is too much stay behind; hidden files and the
+    parts of an interrupted save do so silently.
     """
     target.mkdir(parents=True, exist_ok=True)
     if not outputs.is_dir() or outputs.is_symlink() or outputs.parent.is_symlink():
         return []
-    problems = []
-    for index, path in enumerate(sorted(outputs.iterdir())):
+    problems, left = [], MAX_SUBMISSION_BYTES
+    names = sorted(
+        name for name in os.listdir(outputs) if not name.startswith(".") and name[-5:] != ".part"
+    )
+    for name in names[:MAX_FILES]:
         try:
-            if index >= MAX_FILES:
-                raise ExchangeError(f"more than {MAX_FILES} files")
-            data = read_file(path, artifacts.MAX_ARTIFACT_BYTES)
+            if not artifacts.FILE_NAME.fullmatch(name):
+                raise ExchangeError(f"{name[:100]!r} is no name of an artifact's file")
+            data = read_file(outputs / name, min(left, artifacts.MAX_ARTIFACT_BYTES))
         except ExchangeError as error:
             problems.append(f"outputs/{outputs.name}: {error}")
-            if index >= MAX_FILES:
-                break
             continue
-        (target / path.name).write_bytes(data)
-    return problems
+        left -= len(data)
+        (target / name).write_bytes(data)
+    if len(names) > MAX_FILES:
+        problems.append(f"outputs/{outputs.name}: {len(names):,} files; allowed: {MAX_FILES}")
+    return problems[:MAX_PROBLEMS]
 
 
 @dataclass(frozen=True)
@@ -148,17 +158,32 @@ class Submission:
 
 def accept(release: Path, submission: Path) -> Submission:
     """What of the folder ``submission`` is let in; whatever is wrong with it becomes a problem."""
-    taken = take_in(release, submission / release.name)
-    problems = list(taken.problems)
     with tempfile.TemporaryDirectory(prefix="codesign-intake-") as folder:
+        content, problems = _content(submission, Path(folder) / "unpacked", release.name)
+        taken = take_in(release, content / release.name)
+        problems += taken.problems
+        found: dict[str, bytes] = {}
         for dataset in datasets.DATASETS:
-            if (submission / "outputs" / dataset).is_dir():
-                target = Path(folder) / dataset
-                problems += copy_artifacts(submission / "outputs" / dataset, target)
-        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+            target = Path(folder) / dataset
+            problems += copy_artifacts(content / "outputs" / dataset, target)
+            files = sorted(target.iterdir())
+            found |= {f"{dataset}/{path.name}": path.read_bytes() for path in files}
     try:
         stamp = read_file(submission / "timestamp.txt", 1_000)
     except ExchangeError:
         stamp = None
     return Submission(taken.notebook, found, tuple(problems), stamp)
+
+
+def _content(submission: Path, folder: Path, notebook: str) -> tuple[Path, list[str]]:
+    """The submission as a folder: itself, or its archive unpacked where it holds nothing else."""
+    packed = (submission / notebook).with_suffix(".zip")
+    if os.path.lexists(submission / notebook) or not os.path.lexists(packed):
+        return submission, []
+    folder.mkdir()
+    try:
+        data = read_file(packed, archive.MAX_ARCHIVE_BYTES)
+        return folder, [f"{packed.name}: {p}" for p in archive.unpack(data, folder, notebook)]
+    except ExchangeError as error:
+        shutil.rmtree(folder)
+        return folder, [f"{packed.name} was not accepted: {error}"]

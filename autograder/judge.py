@@ -18,7 +18,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from autograder import checking, intake, render, sandbox, targets
+from autograder import artifacts, checking, intake, render, sandbox, targets
 from autograder.checking import StudentError, Verdict
 from autograder.kernel import KernelStudent
 from codesign import datasets
@@ -87,7 +87,7 @@ def judge(
     Args:
         outputs: the submission's ``outputs`` folder; copied, never executed.
         seed: the judge's secret seed.
-        problems: what intake found, shown with every verdict.
+        problems: what intake found, shown with the first verdict.
         only: judge these checks alone (for the proof); None: all.
         dataset: the image set; None: what the submission holds.
     """
@@ -100,7 +100,7 @@ def judge(
         measured = Path(folder) / chosen
         found = intake.copy_artifacts(outputs / chosen, measured)
         student = KernelStudent(place, measured, chosen, budget_s=budget_s)
-        notes = (*problems, *found)
+        notes = (*problems, *found, *artifacts.refusals(measured))
         try:
             return _run(notebook, lab, student, seed, notes, only)
         finally:
@@ -115,7 +115,7 @@ def _run(
     notes: tuple[str, ...],
     only: set[str] | None,
 ) -> list[Verdict]:
-    verdicts = []
+    verdicts: list[Verdict] = []
     wanted = targets.lab(lab)
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         name = intake.grade_id(cell)
@@ -124,7 +124,7 @@ def _run(
             cell.outputs = _execute(student, cell.source)
         elif name in wanted and (only is None or name in only):
             verdict = checking.run(lab, name, student, student.dataset, seed)
-            verdict = replace(verdict, notes=notes)
+            verdict = replace(verdict, notes=() if verdicts else notes)  # told once
             cell.outputs = outputs_of(verdict, count)
             verdicts.append(verdict)
     return verdicts
@@ -132,7 +132,7 @@ def _run(
 
 def refuse(notebook: NotebookNode, lab: str, reasons: list[str]) -> None:
     """Fill ``notebook`` in place with verdicts of no points, without running anything."""
-    count = 0
+    count, told = 0, False
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -142,7 +142,8 @@ def refuse(notebook: NotebookNode, lab: str, reasons: list[str]) -> None:
         if intake.is_judged(cell) and name in targets.lab(lab):
             points = targets.lab(lab)[name].points
             row = checking.failed(name, points, reasons[-1])
-            verdict = Verdict(name, (row,), points, notes=tuple(reasons))
+            verdict = Verdict(name, (row,), points, notes=() if told else tuple(reasons))
+            told = True
             cell.outputs = outputs_of(verdict, count)
 
 
