@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,23 @@ console = Console(soft_wrap=True)
 Root = Annotated[Path, typer.Option(help="course folder, with nbgrader_config.py")]
 Unisolated = Annotated[bool, typer.Option("--unisolated", help="run submissions unprotected")]
 HERE = Path(".")
+
+
+def _use_database(url: str | None) -> None:
+    """Name the gradebook for everything that this process starts; nbgrader's own commands too."""
+    if url:
+        os.environ["CODESIGN_DB"] = url
+
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="CODESIGN_DB",
+        callback=_use_database,
+        help="gradebook, for instance postgresql+psycopg://...; default: the course's gradebook.db",
+    ),
+]
 
 
 @app.command()
@@ -54,6 +72,7 @@ def grade(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="a Dask cluster, tcp://host:port")] = None,
     resume: Annotated[bool, typer.Option(help="keep what is graded and unchanged")] = True,
+    db: Database = None,
 ) -> None:
     """Grade every submission of LAB into nbgrader's gradebook."""
     from autograder import grading

@@ -8,6 +8,7 @@ feedback and export go on unchanged.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from nbgrader.preprocessors import (
 from nbgrader.utils import determine_grade
 
 from autograder import intake, judge
+
+DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
 
 
 class IntakeExporter(NotebookExporter):
@@ -75,7 +78,12 @@ class Finite(NbGraderPreprocessor):
 
 
 def wire(c: Any) -> None:
-    """Configure nbgrader (``c`` of ``nbgrader_config.py``) to grade with the judge."""
+    """Configure nbgrader (``c`` of ``nbgrader_config.py``) to grade with the judge.
+
+    ``CODESIGN_DB`` (or ``--db``) names another gradebook than the course's ``gradebook.db``.
+    """
+    if url := os.environ.get(DATABASE):
+        c.CourseDirectory.db_url = url
     c.Autograde.exporter_class = IntakeExporter
     c.Autograde.sanitize_preprocessors = [CheckCellMetadata]
     c.Autograde.autograde_preprocessors = [

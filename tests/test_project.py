@@ -26,8 +26,8 @@ PAGES = ["README.md", "CONTRIBUTING.md"]
 
 
 def requirement(text: str) -> tuple[str, str]:
-    """Normalised name and range of a dependency."""
-    name, bounds = re.fullmatch(r"([\w.-]+)(.*)", text.replace(" ", "")).groups()
+    """Normalised name and range of a dependency; its extras left out."""
+    name, bounds = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(.*)", text.replace(" ", "")).groups()
     return re.sub(r"[-_.]+", "-", name).lower(), bounds
 
 
