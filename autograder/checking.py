@@ -95,6 +95,13 @@ class Student(Protocol):
     def artifact_bytes(self, name: str) -> int:
         """Stored size of an artifact."""
 
+    def measure(self, function: str, *args: Any, deadline_s: float = CALL_DEADLINE_S) -> Any:
+        """Call ``function`` (``"package.module:name"``) of the course on code handed in as data.
+
+        For artifacts that are source text: whatever compiles or executes one runs neither in the
+        judge's process nor in the kernel where the student's notebook could forge what is found.
+        """
+
 
 class Cases:
     """Inputs of a check, drawn from ``seed``: the public one, or the judge's secret."""
@@ -354,6 +361,12 @@ class LocalStudent:
     def artifact_bytes(self, name: str) -> int:
         """See :class:`Student`."""
         return artifact_bytes(self.outputs, name)
+
+    def measure(self, function: str, *args: Any, deadline_s: float = CALL_DEADLINE_S) -> Any:
+        """See :class:`Student`."""
+        module, name = function.split(":")
+        found = {name: getattr(importlib.import_module(module), name)}
+        return LocalStudent(found, self.outputs).call(name, *args)
 
 
 def artifact(outputs: Path, name: str) -> Any:

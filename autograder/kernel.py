@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from queue import Empty
@@ -22,7 +23,7 @@ from nbformat import NotebookNode
 from autograder import exchange
 from autograder.checking import CALL_DEADLINE_S, StudentError, artifact, artifact_bytes
 from autograder.lab import GRADING
-from autograder.sandbox import Sandbox, SandboxError
+from autograder.sandbox import Sandbox, SandboxError, borrowed
 from codesign import datasets
 
 START_DEADLINE_S = 120.0
@@ -226,6 +227,23 @@ class KernelStudent:
         """See :class:`autograder.checking.Student`."""
         self.read.add(name)
         return artifact_bytes(self.outputs, name)
+
+    def measure(self, function: str, *args: Any, deadline_s: float = CALL_DEADLINE_S) -> Any:
+        """See :class:`autograder.checking.Student`: in a clean sandbox, which ends afterwards."""
+        module, name = function.split(":")
+        with (
+            tempfile.TemporaryDirectory(prefix="codesign-measure-") as folder,
+            borrowed(isolated=self.sandbox.isolated) as place,
+        ):
+            budget_s = min(START_DEADLINE_S + deadline_s, max(0.0, self.end - time.monotonic()))
+            outputs = Path(folder) / self.dataset
+            outputs.mkdir()
+            clean = KernelStudent(place, outputs, self.dataset, budget_s=budget_s)
+            try:
+                clean.run_cell(f"from {module} import {name}", START_DEADLINE_S)
+                return clean.call(name, *args, deadline_s=deadline_s)
+            finally:
+                clean.close()
 
     def _execute(self, code: str, deadline_s: float) -> list[NotebookNode]:
         remaining = self.end - time.monotonic()

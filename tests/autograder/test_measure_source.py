@@ -1,0 +1,89 @@
+"""Source texts that students hand in are measured in a sandbox of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from autograder import sandbox
+from autograder.checking import LocalStudent, StudentError
+from autograder.kernel import KernelStudent
+
+needs_sandbox = pytest.mark.skipif(
+    not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
+)
+# A function that runs what it is given, like a compiler and an emulator do, or less carefully.
+RUN = "subprocess:getoutput"
+SQUARES = """cat > /tmp/a.c <<END
+#include <stdio.h>
+int main(void) { for (int i = 0; i < 4; i++) printf("%d ", i * i); }
+END
+cc -O2 -o /tmp/a /tmp/a.c && /tmp/a"""
+
+
+@pytest.fixture
+def student(tmp_path):
+    outputs = tmp_path / "glyphs"
+    outputs.mkdir()
+    with sandbox.borrowed(isolated=True) as place:
+        student = KernelStudent(place, outputs, "glyphs", budget_s=300)
+        yield student
+        student.close()
+    sandbox.close_all()
+
+
+def test_in_the_students_own_kernel_it_is_a_plain_call(tmp_path):
+    assert LocalStudent({}, tmp_path).measure(RUN, "echo $((6 * 7))") == "42"
+
+
+@needs_sandbox
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_the_notebook_cannot_forge_what_is_measured(student):
+    student.run_cell(
+        "import subprocess, autograder.exchange as exchange\n"
+        "subprocess.getoutput = lambda source: 'forged'\n"
+        "exchange.serve = lambda *where: None",
+        30,
+    )
+    assert student.measure(RUN, "echo 42") == "42"
+    if shutil.which("cc"):
+        assert student.measure(RUN, SQUARES).strip() == "0 1 4 9"
+
+
+@needs_sandbox
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_hostile_code_changes_nothing_and_leaves_nothing(student, tmp_path):
+    secret = tmp_path / "gradebook.db"
+    secret.write_text("the host's")
+    attack = (
+        f"cat {secret}; echo x > {tmp_path}/written; echo x > /usr/written; id -u; "
+        "echo left > /tmp/left; ls /codesign/work/outputs; (sleep 600 &) ; kill -9 -1"
+    )
+    told = []
+    for source in (attack, "ls /tmp"):
+        try:
+            told.append(student.measure(RUN, source))
+        except StudentError as error:
+            told.append(str(error))
+    assert "the host's" not in told[0]
+    assert "left" not in told[1]
+    assert not Path("/usr/written").exists()
+    assert sorted(os.listdir(tmp_path)) == ["glyphs", "gradebook.db"]
+
+
+@needs_sandbox
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_runaway_ends_at_its_deadline_and_costs_the_student_nothing_else(student):
+    start = time.monotonic()
+    with pytest.raises(StudentError, match="no answer within 3 s"):
+        student.measure(RUN, "while true; do :; done", deadline_s=3)
+    assert time.monotonic() - start < 60
+    student.run_cell("def double(x): return 2 * x", 30)
+    assert student.call("double", 21) == 42
