@@ -73,10 +73,17 @@ def grade(
     scheduler: Annotated[str | None, typer.Option(help="a Dask cluster, tcp://host:port")] = None,
     resume: Annotated[bool, typer.Option(help="keep what is graded and unchanged")] = True,
     db: Database = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="afterwards make the artifacts again, and compare")
+    ] = False,
+    retrain_hours: Annotated[float, typer.Option(min=0.01, help="deadline of one student")] = 2.0,
 ) -> None:
     """Grade every submission of LAB into nbgrader's gradebook."""
     from autograder import grading
     from autograder import report as reports
+
+    if retrain and not student:
+        raise typer.BadParameter("--retrain takes long; name the students with --student")
 
     try:
         done = list(
@@ -93,6 +100,18 @@ def grade(
     except (judge.NotIsolated, grading.NotReleased, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     print(reports.text(done, lab))
+    if retrain:
+        _retrain(root, lab, sorted(one.student for one in done), unisolated, retrain_hours)
+
+
+def _retrain(root: Path, lab: str, students: list[str], unisolated: bool, hours: float) -> None:
+    from autograder import grading, retrain
+
+    course = grading.Course.at(root)
+    isolated, deadline_s = judge.isolation(unisolated or None), 3_600 * hours
+    for student in students:
+        again = retrain.retrain(course, lab, student, isolated=isolated, deadline_s=deadline_s)
+        print(f"\n{retrain.text(again)}\n{retrain.write(again, lab, course.root)}")
 
 
 @app.command()

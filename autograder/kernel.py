@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty
 from typing import Any, cast
@@ -45,15 +46,19 @@ class Kernel:
     Args:
         sandbox: where it runs.
         dataset: the image set that its notebook is to use.
+        environment: further variables.
 
     Raises:
         KernelStopped: it did not come up.
     """
 
-    def __init__(self, sandbox: Sandbox, dataset: str) -> None:
+    def __init__(
+        self, sandbox: Sandbox, dataset: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.sandbox = sandbox
+        variables = {GRADING: "1", "CODESIGN_DATASET": dataset, **(environment or {})}
         try:
-            connection = sandbox.start({GRADING: "1", "CODESIGN_DATASET": dataset})
+            connection = sandbox.start(variables)
         except SandboxError as error:
             raise KernelStopped(f"the kernel did not start: {error}") from None
         context = zmq.Context()
@@ -162,10 +167,20 @@ class KernelStudent:
         outputs: the artifacts that the judge measures, out of the kernel's reach.
         dataset: their image set.
         budget_s: seconds that all cells and calls together may take.
+        environment: further variables for the kernel.
     """
 
-    def __init__(self, sandbox: Sandbox, outputs: Path, dataset: str, *, budget_s: float) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        outputs: Path,
+        dataset: str,
+        *,
+        budget_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.sandbox, self.outputs, self.dataset = sandbox, outputs, dataset
+        self.environment = environment
         for split in STUDENTS_SPLITS:  # the sandbox shows what is there when the kernel starts
             datasets.prepare(dataset, split)
         shutil.copytree(outputs, sandbox.outputs / dataset)
@@ -260,7 +275,7 @@ class KernelStudent:
         if self.restarts > MAX_RESTARTS:
             raise KernelStopped(f"the kernel was lost {self.restarts} times; no further attempt")
         self.restarts += 1
-        kernel = Kernel(self.sandbox, self.dataset)
+        kernel = Kernel(self.sandbox, self.dataset, self.environment)
         for code in self.good_cells:
             kernel.execute(code, 60)
         self.kernel = kernel

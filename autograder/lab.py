@@ -21,6 +21,7 @@ from codesign.datasets import ImageSet
 from codesign.models import VGG
 
 GRADING = "CODESIGN_GRADING"
+OUTPUTS = "CODESIGN_OUTPUTS"  # where artifacts are kept, other than in ./outputs
 
 
 class NotHandedIn(RuntimeError):
@@ -49,7 +50,7 @@ class Lab:
     @property
     def outputs(self) -> Path:
         """Where artifacts of this data set are kept."""
-        return self.folder / "outputs" / self.dataset
+        return Path(os.environ.get(OUTPUTS) or self.folder / "outputs") / self.dataset
 
     @property
     def train(self) -> ImageSet:
