@@ -1,12 +1,16 @@
 """``make bench``: how long grading takes, beside stock nbgrader on the same submissions.
 
 Every way of grading the same class runs in turn, several rounds, so that what else the machine does
-touches all of them alike; the table gives medians. CPU seconds are those of processes that were
-waited for: workers and sandboxes of ``autograder grade`` are not, so its CPU column is too low.
+touches all of them alike; the table gives medians. CPU seconds are those of every process that a
+way has started, orphans included: this process adopts them. ``cells and checks alone`` is the work
+itself, in one warm process without kernel, sandbox or gradebook: what no grader can do without.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
 import json
 import os
 import resource
@@ -14,35 +18,20 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import nbformat
+import psutil
 
-from autograder import checking, grading, pool, targets, work
-from autograder.checking import compare
-from autograder.targets import CheckTargets
+from autograder import bench_classes, checking, grading, intake, judge, pool, targets, work
+from autograder.checking import LocalStudent
+from autograder.lab import GRADING
 
-LAB = "bench"
-CELLS = (
-    ("", "import torch", 0),
-    ("solution_double", "def double(x):\n    return 2 * x", 0),
-    ("", "print(double(torch.ones(3)))", 0),
-    ("double", "assert torch.equal(double(torch.ones(3)), 2 * torch.ones(3))", 2),
-    ("again", "assert torch.equal(double(torch.zeros(3)), torch.zeros(3))", 1),
-)
-STOCK = """
-c = get_config()
-c.CourseDirectory.course_id = "bench"
-c.CourseDirectory.source_directory = "solutions"
-c.CourseDirectory.release_directory = "labs"
-"""
-OURS = STOCK + "\nfrom autograder.executor import wire\nwire(c)\n"
+ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 SHARD = """
 import sys
 from nbgrader.apps import NbGraderAPI
@@ -52,6 +41,9 @@ for student in sys.argv[2:]:
     done = api.autograde(sys.argv[1], student, force=True)
     assert done["success"], done
 """
+HERE = "from autograder import bench; bench."  # of a child process
+
+Way = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
@@ -62,73 +54,26 @@ class Run:
     cpu_s: float
 
 
-def register() -> None:
-    """Make the bench lab's checks known in this process."""
-    names = {name: points for name, _, points in CELLS if points}
-    table = {
-        name: CheckTargets(float(points), {"glyphs": {}, "cifar10": {}})
-        for name, points in names.items()
-    }
-    real = targets.read
-    if LAB not in real():
-        targets.read = lambda path=targets.TARGETS: {**real(path), LAB: table}  # type: ignore
-        sys.modules[f"autograder.checks.{LAB}"] = ModuleType("bench checks")
-
-    def check(student: Any, cases: Any, target: Any) -> list[checking.Row]:
-        x = cases.randn(3)
-        points = names[cases.name]
-        return [compare("doubles", student.call("double", x), 2 * x, points)]
-
-    for name in names:
-        checking._checks[LAB, name] = check
-
-
-def job(unit: bytes) -> bytes:
-    """What a worker does with a unit of the bench lab."""
-    register()
-    return work.judge_unit(unit)
-
-
-def lay_out(folder: Path, config: str, students: int) -> Path:
-    """A released course with ``students`` right submissions."""
-    source = folder / "solutions" / LAB
-    source.mkdir(parents=True)
-    (folder / "nbgrader_config.py").write_text(config)
-    made = nbformat.v4.new_notebook()
-    made.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    for number, (name, code, points) in enumerate(CELLS):
-        cell = nbformat.v4.new_code_cell(code, id=f"cell{number}")
-        if name:
-            cell.metadata.nbgrader = {
-                "grade": bool(points),
-                "grade_id": name,
-                "locked": bool(points),
-                "schema_version": 3,
-                "solution": not points,
-                "task": False,
-                **({"points": points} if points else {}),
-            }
-        made.cells.append(cell)
-    nbformat.write(made, source / f"{LAB}.ipynb")
-    grading.release(folder, LAB)
-    for number in range(students):
-        target = folder / "submitted" / f"student{number:02}" / LAB
-        target.mkdir(parents=True)
-        nbformat.write(made, target / f"{LAB}.ipynb")
-    return folder
-
-
 def timed(run: Callable[[], object]) -> Run:
     """Wall and CPU time of ``run``, whose work is done by child processes."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere orphans are missed
+        ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1)
+    others = {process.pid for process in psutil.Process().children()}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     run()
     wall = time.perf_counter() - start
+    while orphans := {process.pid for process in psutil.Process().children()} - others:
+        for pid in orphans:
+            os.waitpid(pid, 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Run(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
+# --- ways of grading a class ---------------------------------------------------------------------
+
+
 def stock(folder: Path, lab: str) -> None:
-    """``nbgrader autograde``, as it comes or with the judge wired in: one after another."""
+    """``nbgrader autograde``: one after another."""
     _run([sys.executable, "-m", "nbgrader", "autograde", lab, "--force"], folder)
 
 
@@ -144,44 +89,131 @@ def sharded(folder: Path, lab: str, shards: int) -> None:
             done.result()
 
 
-def ours(folder: Path, lab: str) -> None:
-    """``autograder grade`` on all cores."""
-    _run([sys.executable, "-c", "from autograder.bench import main; main()", ".", lab], folder)
+def ours(folder: Path, lab: str, workers: int) -> None:
+    """``autograder grade``."""
+    _run([sys.executable, "-c", f"{HERE}grade('.', {lab!r}, {workers})"], folder)
+
+
+def alone(folder: Path, lab: str) -> None:
+    """The cells and the checks, and nothing else."""
+    _run([sys.executable, "-c", f"{HERE}cells_and_checks('.', {lab!r})"], folder)
 
 
 def _run(command: list[str], folder: Path) -> None:
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    environment = {**os.environ, "CODESIGN_DATASET": os.environ.get("CODESIGN_DATASET", "glyphs")}
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     if ran.returncode:
         raise RuntimeError(f"{command}: {ran.stderr[-3_000:]}")
 
 
-def fresh(folder: Path, pristine: Path) -> Path:
-    """The course as it was before any grading."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(pristine, folder)
-    return folder
+def grade(folder: str, lab: str, workers: int | None = None) -> None:
+    """One run of our own way, in a process of its own; prints points, and its memory as it goes."""
+    job = work.judge_unit
+    if lab == bench_classes.SMALL:
+        bench_classes.register()
+        job = bench_classes.job
+    points, memory = {}, []
+    for one in grading.grade(Path(folder), lab, progress=False, workers=workers, job=job):
+        points[one.student] = one.points
+        memory.append(psutil.Process().memory_full_info().uss)
+    print(json.dumps({"points": points, "uss": memory}))
+
+
+def cells_and_checks(folder: str, lab: str) -> None:
+    """Run every submission's cells and checks in this process; the same points come out."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    class Shell(InteractiveShell):
+        """One that draws figures like a notebook's."""
+
+        def enable_gui(self, gui: object = None) -> None:
+            """No window."""
+
+    os.environ[GRADING] = "1"
+    course, points = grading.Course.at(Path(folder)), {}
+    seed = judge.secret_seed(course.root)
+    for student in course.students(lab):
+        submission = intake.accept(course.released(lab), course.folder("submitted", student, lab))
+        with _laid_out(submission) as (place, dataset):
+            shell = Shell()
+            shell.run_line_magic("matplotlib", "inline")
+            for cell in submission.notebook.cells:
+                if cell.cell_type == "code" and not intake.is_judged(cell):
+                    with contextlib.redirect_stdout(io.StringIO()):
+                        shell.run_cell(cell.source)
+            made = LocalStudent(shell.user_ns, place / "outputs" / dataset)
+            found = [checking.run(lab, name, made, dataset, seed) for name in targets.lab(lab)]
+            points[student] = round(sum(verdict.points for verdict in found), 2)
+    print(json.dumps({"points": points}))
+
+
+@contextlib.contextmanager
+def _laid_out(submission: intake.Submission) -> Iterator[tuple[Path, str]]:
+    """The artifacts in a folder that is the working folder meanwhile, and their image set."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in submission.artifacts.items():
+            path = Path(folder) / "outputs" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        os.chdir(folder)
+        try:
+            yield Path(folder), os.environ["CODESIGN_DATASET"]
+        finally:
+            os.chdir(before)
+
+
+# --- comparisons ---------------------------------------------------------------------------------
 
 
 def small(root: Path, students: int = 20, rounds: int = 3) -> dict[str, list[Run]]:
     """Time the five-cell notebook; ``root`` is an empty folder."""
-    plain = lay_out(root / "plain", STOCK, students)
-    wired = lay_out(root / "wired", OURS, students)
+    lab = bench_classes.SMALL
+    plain = bench_classes.small(root / "plain", bench_classes.STOCK, students)
+    wired = bench_classes.small(root / "wired", bench_classes.WIRED, students)
     cores = pool.default_workers()
-    ways: dict[str, tuple[Path, Callable[[Path], None]]] = {
-        "nbgrader autograde": (plain, lambda at: stock(at, LAB)),
-        f"nbgrader, {cores} shards": (plain, lambda at: sharded(at, LAB, cores)),
-        f"nbgrader, {2 * cores} shards": (plain, lambda at: sharded(at, LAB, 2 * cores)),
-        "autograder grade": (wired, lambda at: ours(at, LAB)),
+    ways: dict[str, tuple[Path, Way]] = {
+        "nbgrader autograde": (plain, lambda at: stock(at, lab)),
+        f"nbgrader, {cores} shards": (plain, lambda at: sharded(at, lab, cores)),
+        f"nbgrader, {2 * cores} shards": (plain, lambda at: sharded(at, lab, 2 * cores)),
+        "autograder grade": (wired, lambda at: ours(at, lab, cores)),
     }
+    return _interleaved(root, ways, rounds)
+
+
+def lab(
+    source: Path, root: Path, name: str, dataset: str, students: int = 20, rounds: int = 1
+) -> dict[str, list[Run]]:
+    """Time a real lab of the course in ``source``; ``root`` is an empty folder."""
+    plain = bench_classes.lab(source, root / "plain", name, dataset, students, wired=False)
+    wired = bench_classes.lab(source, root / "wired", name, dataset, students, wired=True)
+    cores = pool.default_workers()
+    ways: dict[str, tuple[Path, Way]] = {
+        "nbgrader autograde": (plain, lambda at: stock(at, name)),
+        "nbgrader, judge wired in": (wired, lambda at: stock(at, name)),
+        "autograder grade, 1 worker": (wired, lambda at: ours(at, name, 1)),
+        "autograder grade": (wired, lambda at: ours(at, name, cores)),
+        "cells and checks alone": (wired, lambda at: alone(at, name)),
+    }
+    return _interleaved(root, ways, rounds)
+
+
+def _interleaved(
+    root: Path, ways: Mapping[str, tuple[Path, Way]], rounds: int
+) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, (pristine, way) in ways.items():
-            at = fresh(root / "run", pristine)
+            at = root / "run"
+            shutil.rmtree(at, ignore_errors=True)
+            shutil.copytree(pristine, at)
             runs[name].append(timed(lambda way=way, at=at: way(at)))  # type: ignore[misc]
+            wall = runs[name][-1].wall_s
+            print(f"round {number + 1}, {name}: {wall:.0f} s", file=sys.stderr, flush=True)
     return runs
 
 
-def table(runs: dict[str, list[Run]], students: int) -> str:
+def table(runs: Mapping[str, list[Run]], students: int) -> str:
     """Medians of every way, per submission and as a ratio to the first."""
     first = statistics.median(run.wall_s for run in next(iter(runs.values())))
     lines = [f"{'':26}  s/submission   CPU s/submission   throughput"]
@@ -194,13 +226,26 @@ def table(runs: dict[str, list[Run]], students: int) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """One run of our own way, in a process of its own."""
-    folder, lab = Path(sys.argv[1]), sys.argv[2]
-    os.environ.setdefault("CODESIGN_DATASET", "glyphs")
-    if lab == LAB:
-        register()
-    done = list(
-        grading.grade(folder, lab, progress=False, job=job if lab == LAB else work.judge_unit)
+def memory(root: Path, students: int = 1_000) -> list[int]:
+    """Bytes of the grading process alone after each submission of the five-cell notebook."""
+    name = bench_classes.SMALL
+    folder = bench_classes.small(root / "many", bench_classes.WIRED, students)
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{HERE}grade('.', {name!r})"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    print(json.dumps({one.student: one.points for one in done}))
+    told = json.loads(ran.stdout.splitlines()[-1])
+    wrong = {student: p for student, p in told["points"].items() if p != 3}
+    if len(told["points"]) != students or wrong:
+        raise RuntimeError(f"{len(told['points'])} of {students} graded; wrong: {wrong}")
+    return told["uss"]
+
+
+def memory_text(uss: list[int]) -> str:
+    """The memory of the grader along the way."""
+    marks = [int(len(uss) * share) - 1 for share in (0.1, 0.25, 0.5, 0.75, 1.0)]
+    told = [f"{mark + 1}: {uss[mark] / 2**20:.0f} MiB" for mark in marks]
+    return f"memory of the grader after submission {', '.join(told)}"

@@ -219,16 +219,37 @@ def available() -> list[str]:
 
 
 @app.command()
-def bench(students: int = 20, rounds: int = 3) -> None:
-    """Time grading beside stock nbgrader on the same submissions of a small notebook."""
+def bench(
+    part: Annotated[
+        list[str] | None, typer.Argument(help="small, lab or memory; default: all")
+    ] = None,
+    root: Root = HERE,
+    lab: str = "lab1_pruning",
+    students: int = 20,
+    rounds: Annotated[int, typer.Option(help="of the small notebook; a lab runs once")] = 3,
+    many: Annotated[int, typer.Option(help="submissions for the memory")] = 1_000,
+) -> None:
+    """Time grading beside stock nbgrader on the same submissions."""
     import tempfile
 
     from autograder import bench as benchmark
 
+    parts = part or ["small", "lab", "memory"]
+    if unknown := set(parts) - {"small", "lab", "memory"}:
+        raise typer.BadParameter(f"got {sorted(unknown)}; allowed: small, lab, memory")
     with tempfile.TemporaryDirectory(prefix="codesign-bench-") as folder:
-        runs = benchmark.small(Path(folder), students, rounds)
-    print(f"{students} submissions, medians of {rounds} interleaved rounds")
-    print(benchmark.table(runs, students))
+        if "small" in parts:
+            runs = benchmark.small(Path(folder) / "small", students, rounds)
+            print(f"five cells, {students} submissions, medians of {rounds} interleaved rounds")
+            print(benchmark.table(runs, students))
+        if "lab" in parts:
+            dataset = datasets.choose()[0]
+            place = Path(folder) / "lab"
+            runs = benchmark.lab(root.resolve(), place, lab, dataset, students)
+            print(f"{lab} on {dataset}, {students} submissions, one round")
+            print(benchmark.table(runs, students))
+        if "memory" in parts:
+            print(benchmark.memory_text(benchmark.memory(Path(folder), many)))
 
 
 @app.command()

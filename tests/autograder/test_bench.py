@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from autograder import bench, sandbox
+from autograder import bench, bench_classes, sandbox
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_the_benchmarks_class_is_graded(tmp_path, monkeypatch):
     if not sandbox.available():
         monkeypatch.setenv("CODESIGN_UNISOLATED", "1")
-    course = bench.lay_out(tmp_path / "course", bench.OURS, students=2)
+    used = bench.memory(tmp_path, students=3)
+    assert len(used) == 3
+    assert all(2**20 < uss < 2**32 for uss in used)
+    assert "submission 1: " in bench.memory_text(used * 4)
+
+
+@pytest.mark.slow
+def test_the_work_alone_gives_the_judges_points(tmp_path):
+    course = bench_classes.lab(ROOT, tmp_path, "lab1_pruning", "glyphs", 2, wired=True)
     ran = subprocess.run(
-        [sys.executable, "-c", "from autograder.bench import main; main()", ".", bench.LAB],
+        [sys.executable, "-c", f"{bench.HERE}cells_and_checks('.', 'lab1_pruning')"],
         cwd=course,
         capture_output=True,
         text=True,
+        env={**os.environ, "CODESIGN_DATASET": "glyphs"},
     )
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == {"student00": 3.0, "student01": 3.0}
+    points = json.loads(ran.stdout.splitlines()[-1])["points"]
+    assert points == {"student0000": 90.0, "student0001": 55.0}
+
+
+def test_cpu_of_orphans_is_counted():
+    spin = "import time; t = time.process_time()\nwhile time.process_time() - t < 0.5: pass"
+    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {spin!r}])"
+    ran = bench.timed(lambda: subprocess.run([sys.executable, "-c", orphan], check=True))
+    assert ran.cpu_s > 0.5
 
 
 def test_the_table_compares_medians():

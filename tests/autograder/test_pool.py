@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+from toy_lab import DOUBLE, LAB, half_zero, hand_in, judge_toy
 
-from autograder import pool, work
+from autograder import grading, pool, sandbox, work
 
 CRASHES = b"crashes"
 HANGS = b"hangs"
@@ -127,20 +129,57 @@ def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
         dict(pool.on_dask(iter([b"1"]), cluster[0], echo))
 
 
+def replace_one(cluster) -> None:
+    """Kill a worker of the cluster and start another one."""
+    _, workers, command, common = cluster
+    victim = workers.pop(0)
+    victim.kill()
+    victim.wait()
+    workers.append(subprocess.Popen(command, **common))
+
+
 SMALL_UNITS = 1_000
+KILLS = (200, 500, 800)
 
 
 @pytest.mark.slow
 def test_a_cluster_whose_workers_are_killed_answers_everything(cluster):
     """1,000 units on three worker processes; one after another is killed and replaced."""
-    address, workers, command, common = cluster
     done = {}
-    for index, answer in pool.on_dask((str(n).encode() for n in range(SMALL_UNITS)), address, echo):
+    units = (str(n).encode() for n in range(SMALL_UNITS))
+    for index, answer in pool.on_dask(units, cluster[0], echo):
         assert index not in done
         done[index] = answer
-        if len(done) in (200, 500, 800):
-            victim = workers.pop(0)
-            victim.kill()
-            victim.wait()
-            workers.append(subprocess.Popen(command, **common))
+        if len(done) in KILLS:
+            replace_one(cluster)
     assert done == {n: b"answer to " + str(n).encode() for n in range(SMALL_UNITS)}
+
+
+@pytest.mark.attack
+@pytest.mark.slow
+# nbgrader's own models, not ours
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_class_of_a_thousand_is_graded_on_a_cluster(course, cluster):
+    """Real submissions in real sandboxes; workers are killed, and the grader's memory stays."""
+    model, wrong = half_zero(), {f"student{n:04}" for n in range(0, SMALL_UNITS, 7)}
+    for number in range(SMALL_UNITS):
+        student = f"student{number:04}"
+        hand_in(course, student, "def double(x): return x" if student in wrong else DOUBLE, model)
+    done, memory = {}, []
+    unisolated = not sandbox.available()
+    for one in grading.grade(
+        course.root, LAB, scheduler=cluster[0], unisolated=unisolated, progress=False, job=judge_toy
+    ):
+        assert one.student not in done
+        done[one.student] = one.points
+        memory.append(psutil.Process().memory_full_info().uss)
+        if len(done) in KILLS:
+            replace_one(cluster)
+    assert done == {f"student{n:04}": 5 for n in range(SMALL_UNITS)} | dict.fromkeys(wrong, 3)
+    with course.gradebook() as gradebook:
+        scores = {s.student.id: s.score for s in gradebook.assignment_submissions(LAB)}
+    assert scores == done
+    assert memory[-1] < 1.1 * memory[len(memory) // 10] + 2**24, memory[:: len(memory) // 10]

@@ -1,0 +1,112 @@
+"""The classes that ``make bench`` grades: a five-cell notebook, and a real lab.
+
+Each is a whole nbgrader course with submissions, once as nbgrader comes (every cell runs in the
+student's kernel, checks too) and once with the judge wired in.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+
+from autograder import checking, demo, grading, judge, targets, work
+from autograder.checking import compare
+from autograder.targets import CheckTargets
+
+SMALL = "bench"
+CELLS = (
+    ("", "import torch", 0),
+    ("solution_double", "def double(x):\n    return 2 * x", 0),
+    ("", "print(double(torch.ones(3)))", 0),
+    ("double", "assert torch.equal(double(torch.ones(3)), 2 * torch.ones(3))", 2),
+    ("again", "assert torch.equal(double(torch.zeros(3)), torch.zeros(3))", 1),
+)
+STOCK = """
+c = get_config()
+c.CourseDirectory.course_id = "bench"
+c.CourseDirectory.source_directory = "solutions"
+c.CourseDirectory.release_directory = "labs"
+"""
+WIRED = STOCK + "\nfrom autograder.executor import wire\nwire(c)\n"
+
+
+def register() -> None:
+    """Make the small notebook's checks known in this process."""
+    names = {name: points for name, _, points in CELLS if points}
+    table = {
+        name: CheckTargets(float(points), {"glyphs": {}, "cifar10": {}})
+        for name, points in names.items()
+    }
+    real = targets.read
+    if SMALL not in real():
+        targets.read = lambda path=targets.TARGETS: {**real(path), SMALL: table}  # type: ignore
+        sys.modules[f"autograder.checks.{SMALL}"] = ModuleType("bench checks")
+
+    def check(student: Any, cases: Any, target: Any) -> list[checking.Row]:
+        x = cases.randn(3)
+        points = names[cases.name]
+        return [compare("doubles", student.call("double", x), 2 * x, points)]
+
+    for name in names:
+        checking._checks[SMALL, name] = check
+
+
+def job(unit: bytes) -> bytes:
+    """What a worker does with a unit of the small notebook."""
+    register()
+    return work.judge_unit(unit)
+
+
+def small(folder: Path, config: str, students: int) -> Path:
+    """A released course with ``students`` right submissions of the five-cell notebook."""
+    source = folder / "solutions" / SMALL
+    source.mkdir(parents=True)
+    (folder / "nbgrader_config.py").write_text(config)
+    made = nbformat.v4.new_notebook()
+    made.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for number, (name, code, points) in enumerate(CELLS):
+        cell = nbformat.v4.new_code_cell(code, id=f"cell{number}")
+        if name:
+            cell.metadata.nbgrader = {
+                "grade": bool(points),
+                "grade_id": name,
+                "locked": bool(points),
+                "schema_version": 3,
+                "solution": not points,
+                "task": False,
+                **({"points": points} if points else {}),
+            }
+        made.cells.append(cell)
+    nbformat.write(made, source / f"{SMALL}.ipynb")
+    grading.release(folder, SMALL)
+    for number in range(students):
+        target = folder / "submitted" / f"student{number:04}" / SMALL
+        target.mkdir(parents=True)
+        nbformat.write(made, target / f"{SMALL}.ipynb")
+    return folder
+
+
+def lab(root: Path, folder: Path, name: str, dataset: str, students: int, *, wired: bool) -> Path:
+    """A course with the lab ``name``; half of the class has the reference, half is half right.
+
+    Without ``wired``, nbgrader runs the whole notebook in the student's kernel: the lab's checks
+    measure there, on the public cases.
+    """
+    demo.lay_out(root, folder, name)
+    grading.release(folder, name)
+    demo.submit(grading.Course.at(folder), name, dataset)
+    for number in range(students):
+        sample = folder / "submitted" / ("reference", "half_right")[number % 2]
+        shutil.copytree(sample, folder / "submitted" / f"student{number:04}")
+    for sample in map(folder.joinpath, [f"submitted/{student}" for student in demo.STUDENTS]):
+        shutil.rmtree(sample)
+    if not wired:
+        config = (folder / "nbgrader_config.py").read_text().replace("wire(c)", "")
+        config += f"c.ExecutePreprocessor.timeout = {judge.BUDGET_S:.0f}\n"
+        (folder / "nbgrader_config.py").write_text(config)
+    return folder
