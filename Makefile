@@ -69,8 +69,8 @@ doctor: install ## try every protection that grading relies on, on this machine
 bench: install ## time grading beside stock nbgrader
 	@$(BIN)/autograder bench
 
-prove: install ## show that the grader tells right from wrong: the proof matrix
-	@for lab in $(LAB); do $(BIN)/autograder prove $$lab; done
+prove: install ## show that the grader tells right from wrong: the proof matrix, into build/proof/
+	@$(BIN)/autograder prove $(LAB) --out build/proof
 
 stamp: install ## write the repository's address everywhere: make stamp REPO=owner/name
 	@$(BIN)/autograder stamp $(REPO)

@@ -133,31 +133,33 @@ def report(lab: str, root: Root = HERE, out: Path | None = None) -> None:
 
 @app.command()
 def prove(
-    lab: str,
+    lab: Annotated[list[str] | None, typer.Argument(help="default: every lab")] = None,
     root: Root = HERE,
     dataset: Annotated[list[str] | None, typer.Option(help="image sets; default: all here")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the matrix")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the matrices")] = None,
     unisolated: Unisolated = False,
 ) -> None:
-    """Show that LAB's grader works: reference full, release 0, every mutant caught."""
+    """Show that the grader works: reference full, release 0, every mutant caught."""
     from autograder import grading
     from autograder import prove as proof
 
     course = grading.Course.at(root)
-    isolated = judge.isolation(unisolated or None)
-    lines = []
-    for name in dataset or available():
-        lines += proof.prove(course, lab, name, isolated=isolated)
-    holes = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
-    holes += proof.missing(lab)
-    print(proof.markdown(lines, lab))
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{lab}.md").write_text(proof.markdown(lines, lab), encoding="utf-8")
-        (out / f"{lab}.json").write_text(proof.to_json(lines), encoding="utf-8")
-    for hole in holes:
-        print(f"hole: {hole}")
-    print(f"{lab}: {len(lines)} lines, {len(holes)} holes")
+    isolated, holes = judge.isolation(unisolated or None), []
+    for name in lab or course.labs():
+        lines = []
+        for images in dataset or available():
+            lines += proof.prove(course, name, images, isolated=isolated)
+        found = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
+        found += proof.missing(name)
+        print(proof.markdown(lines, name))
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{name}.md").write_text(proof.markdown(lines, name), encoding="utf-8")
+            (out / f"{name}.json").write_text(proof.to_json(lines), encoding="utf-8")
+        for hole in found:
+            print(f"hole: {hole}")
+        print(f"{name}: {len(lines)} lines, {len(found)} holes")
+        holes += found
     raise typer.Exit(1 if holes else 0)
 
 

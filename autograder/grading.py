@@ -73,6 +73,11 @@ class Course:
         """The notebook that students were given."""
         return self.folder("release", ".", lab) / f"{lab}.ipynb"
 
+    def labs(self) -> list[str]:
+        """Every lab that has a source."""
+        folder = self.folder("source", ".", "lab").parent
+        return sorted(path.name for path in folder.glob("lab*") if path.is_dir())
+
     def students(self, lab: str) -> list[str]:
         """Who handed in ``lab``, sorted."""
         pattern = self.folder("submitted", "*", lab)

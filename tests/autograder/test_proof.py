@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from toy_lab import LAB, half_zero
+from typer.testing import CliRunner
 
-from autograder import artifacts, checking, cli, grading, prove, sandbox, targets
+from autograder import artifacts, checking, cli, prove, sandbox, targets
 from autograder.prove import Mutant
 from codesign.models import VGG
 
@@ -23,13 +25,31 @@ def test_every_check_has_its_mutants(lab):
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", cli.available())
 @pytest.mark.parametrize("lab", LABS)
-def test_reference_full_release_nothing_mutants_caught(lab, dataset):
-    course = grading.Course.at(ROOT)
-    lines = prove.prove(course, lab, dataset, isolated=sandbox.available())
+def test_reference_full_release_nothing_mutants_caught(lab, dataset, tmp_path):
+    words = ["prove", lab, "--dataset", dataset, "--root", str(ROOT), "--out", str(tmp_path)]
+    words += [] if sandbox.available() else ["--unisolated"]
+    told = CliRunner().invoke(cli.app, words)
+    assert told.exit_code == 0, told.output[-3_000:]
+    lines = [prove.Line(**line) for line in json.loads((tmp_path / f"{lab}.json").read_text())]
     assert [f"{line.name}: {line.fault}" for line in lines if line.fault] == []
     assert sum(lines[0].points.values()) == sum(c.points for c in targets.lab(lab).values())
     assert sum(lines[1].points.values()) == 0
     assert len(lines) == 2 + len(prove.mutants(lab))
+    matrix = (tmp_path / f"{lab}.md").read_text()
+    assert f"{lab}: {len(lines)} lines, 0 holes" in told.output
+    assert matrix.count("\n") == 2 + len(lines)
+
+
+def test_a_hole_fails_the_command(course, monkeypatch, tmp_path):
+    hole = prove.Line("release", "", "glyphs", {"double": 2, "net": 0}, "points for nothing")
+    monkeypatch.setattr(prove, "prove", lambda *a, **k: [hole])
+    monkeypatch.setattr(prove, "mutants", lambda lab: [])
+    words = ["prove", LAB, "--dataset", "glyphs", "--root", str(course.root), "--unisolated"]
+    told = CliRunner().invoke(cli.app, words)
+    assert told.exit_code == 1
+    assert "hole: glyphs release: points for nothing" in told.output
+    assert "hole: double has 0 mutants, at least 3 are needed" in told.output
+    assert "1 lines, 3 holes" in told.output
 
 
 @pytest.mark.slow
