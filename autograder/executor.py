@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters import NotebookExporter
+from nbformat.v4 import new_markdown_cell
 from nbgrader.preprocessors import (
     AssignLatePenalties,
     CheckCellMetadata,
@@ -25,6 +26,10 @@ from nbgrader.utils import determine_grade
 from autograder import intake, judge
 
 DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
+TABLES = """<style>
+.rendered_html table { border-collapse: collapse; margin: 0.5em 0; }
+.rendered_html :is(th, td) { padding: 2px 10px; border-bottom: 1px solid #ddd; }
+</style>"""
 
 
 class IntakeExporter(NotebookExporter):
@@ -58,7 +63,23 @@ class Judge(NbGraderPreprocessor):
             isolated=judge.isolation(),
             problems=nb.metadata.pop(intake.PROBLEMS, []),
         )
+        _remove_files(coursedir, lab, info["student"])
         return nb, resources
+
+
+def _remove_files(coursedir: Any, lab: str, student: str) -> None:
+    """Remove the student's other files from ``autograded/``, where nbgrader copied them.
+
+    formgrader serves that folder on the origin of the instructor's own server, so that a page in it
+    could do whatever she can. What nbgrader replaced by the course's own file stays.
+    """
+    folder = Path(coursedir.format_path(coursedir.autograded_directory, student, lab))
+    source = Path(coursedir.format_path(coursedir.source_directory, ".", lab))
+    kept = {f"{lab}.ipynb", "timestamp.txt"}
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        if path.is_file() and str(inside) not in kept and not (source / inside).is_file():
+            path.unlink()
 
 
 class Finite(NbGraderPreprocessor):
@@ -75,6 +96,15 @@ class Finite(NbGraderPreprocessor):
             if len(written) != 1 or points is None or not 0 <= points <= maximum:
                 raise ValueError(f"cell {intake.grade_id(cell)!r}: no verdict of the judge")
         return cell, resources
+
+
+class Tables(NbGraderPreprocessor):
+    """Rules of tables for formgrader and feedback: their style sheets have none."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """Append them as a cell; the page's own styles are replaced after this."""
+        nb.cells.append(new_markdown_cell(TABLES))
+        return nb, resources
 
 
 def wire(c: Any) -> None:
@@ -94,3 +124,6 @@ def wire(c: Any) -> None:
         AssignLatePenalties,
         CheckCellMetadata,
     ]
+    # A heading's id is its text, and formgrader finds a cell's score field by the cell's id.
+    c.HTMLExporter.exclude_anchor_links = True
+    c.HTMLExporter.preprocessors = [Tables]

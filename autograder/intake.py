@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from autograder import archive, artifacts
+from autograder import archive, artifacts, harmless
 from autograder.exchange import ExchangeError, read_file
 from codesign import datasets
 
@@ -61,7 +61,7 @@ def take_in(release: Path, submitted: Path) -> Intake:
         if len(found[0]) > MAX_CELL_CHARACTERS:
             problems.append(f"cell {name!r} has {len(found[0]):,} characters: too many")
             continue
-        cell.source = found[0]
+        cell.source = harmless.markdown(found[0]) if cell.cell_type == "markdown" else found[0]
     return Intake(notebook, tuple(problems))
 
 

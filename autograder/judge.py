@@ -18,7 +18,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from autograder import artifacts, checking, intake, render, sandbox, targets
+from autograder import artifacts, checking, harmless, intake, render, sandbox, targets
 from autograder.checking import StudentError, Verdict
 from autograder.kernel import KernelStudent
 from codesign import datasets
@@ -155,7 +155,7 @@ def _execute(student: KernelStudent, source: str) -> list[NotebookNode]:
     for output in outputs:
         if "execution_count" in output:
             output.execution_count = None  # ours, not what the kernel says
-    return outputs
+    return [harmless.without_paths(output) for output in outputs]
 
 
 def outputs_of(verdict: Verdict, count: int) -> list[NotebookNode]:
@@ -165,9 +165,8 @@ def outputs_of(verdict: Verdict, count: int) -> list[NotebookNode]:
         "text/plain": render.text(verdict),
         VERDICT_MIME: verdict.to_json(),
     }
+    points = {"text/html": render.score(verdict), "text/plain": f"{verdict.points:g}"}
     return [
         new_output("display_data", data=table),
-        new_output(
-            "execute_result", execution_count=count, data={"text/plain": f"{verdict.points:g}"}
-        ),
+        new_output("execute_result", execution_count=count, data=points),
     ]

@@ -7,7 +7,6 @@ that one bad cell costs one cell.
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
@@ -21,7 +20,7 @@ import zmq
 from jupyter_client.blocking import BlockingKernelClient
 from nbformat import NotebookNode
 
-from autograder import exchange
+from autograder import exchange, harmless
 from autograder.checking import CALL_DEADLINE_S, StudentError, artifact, artifact_bytes
 from autograder.lab import GRADING
 from autograder.sandbox import Sandbox, SandboxError, borrowed
@@ -32,7 +31,6 @@ MAX_OUTPUT_BYTES = 2 * 2**20
 MAX_MESSAGE_BYTES = 4 * 2**20  # one that is larger never reaches this process
 MAX_MESSAGES = 100  # that wait here
 MAX_RESTARTS = 4
-IMAGES, BASE64 = ("image/png", "image/jpeg"), re.compile(r"[A-Za-z0-9+/=\s]*")
 STUDENTS_SPLITS = ("train", "val")
 
 
@@ -108,7 +106,7 @@ class Kernel:
                 if kind not in ("stream", "display_data", "execute_result", "error"):
                     continue
                 size += len(str(content))
-                output = _harmless(nbformat.v4.output_from_msg(message))
+                output = harmless.output(nbformat.v4.output_from_msg(message))
                 nbformat.validate(output, ref="output", version=4)
                 _append(outputs, output)
             except (nbformat.ValidationError, LookupError, TypeError, AttributeError, ValueError):
@@ -136,18 +134,6 @@ class Kernel:
     def _kill(self, reason: str) -> None:
         self.stop()
         raise KernelStopped(reason)
-
-
-def _harmless(output: NotebookNode) -> NotebookNode:
-    """The output with what cannot run in the browser of whoever reads the feedback."""
-    if "data" in output:
-        output.data = {
-            kind: content
-            for kind, content in output.data.items()
-            if kind == "text/plain" or (kind in IMAGES and BASE64.fullmatch(str(content)))
-        }
-        output.metadata = {}
-    return output
 
 
 def _append(outputs: list[NotebookNode], output: NotebookNode) -> None:
@@ -230,7 +216,7 @@ class KernelStudent:
                 path.unlink(missing_ok=True)
         if not isinstance(answer, dict) or "value" not in answer:
             said = answer.get("error") if isinstance(answer, dict) else answer
-            raise StudentError(f"{function}: {str(said)[: exchange.MAX_MESSAGE]}")
+            raise StudentError(f"{function}: {harmless.text(str(said))[: exchange.MAX_MESSAGE]}")
         return answer["value"]
 
     def artifact(self, name: str) -> Any:

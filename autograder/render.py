@@ -13,6 +13,7 @@ from autograder.checking import Row, Verdict
 HEADINGS = ("", "measured", "target", "reference", "points", "")
 STYLE = "border-collapse:collapse;font-size:0.9em"
 CELL = "padding:2px 10px;text-align:left;border-bottom:1px solid #ddd;vertical-align:top"
+NO_BREAK = "white-space:nowrap"  # in figures; the last column is a message
 
 
 def number(value: float | str | None, unit: str = "") -> str:
@@ -41,11 +42,15 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: 
     """A small escaped HTML table."""
     head = "".join(f'<th style="{CELL}">{escape(h)}</th>' for h in headings)
     body = "".join(
-        "<tr>" + "".join(f'<td style="{CELL}">{escape(c)}</td>' for c in row) + "</tr>"
+        "<tr>"
+        + "".join(f'<td style="{CELL};{NO_BREAK}">{escape(c)}</td>' for c in row[:-1])
+        + "".join(f'<td style="{CELL}">{escape(c)}</td>' for c in row[-1:])
+        + "</tr>"
         for row in rows
     )
     title = f'<caption style="text-align:left;font-weight:bold">{escape(caption)}</caption>'
-    return f'<table style="{STYLE}">{title}<tr>{head}</tr>{body}</table>'
+    # MathJax reads the page: a $ in a message is no formula
+    return f'<table class="tex2jax_ignore" style="{STYLE}">{title}<tr>{head}</tr>{body}</table>'
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -66,6 +71,11 @@ def html(verdict: Verdict) -> str:
     """A verdict as HTML."""
     notes = "".join(f"<p>{escape(note)}</p>" for note in verdict.notes)
     return html_table(HEADINGS, [cells(row) for row in verdict.rows], caption(verdict)) + notes
+
+
+def score(verdict: Verdict) -> str:
+    """The points alone, said in words; the number itself is for nbgrader."""
+    return f"<span>{verdict.points:g} points of {verdict.max_points:g}</span>"
 
 
 def text(verdict: Verdict) -> str:

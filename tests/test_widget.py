@@ -6,31 +6,16 @@ is tested is the slider and not the measurements. Skipped where Chromium or play
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import browser
 import jupytext
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LECTURE = ROOT / "lectures" / "03_pruning_and_sparsity_1.py"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
 TABLE = """
 from codesign import plot
 plot.theme()
@@ -44,15 +29,6 @@ rows = [
 """
 
 
-def browser_path() -> str:
-    """The first Chromium on the path, or a skip that says what is missing."""
-    pytest.importorskip("playwright", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
-    return found
-
-
 def widget_cell() -> str:
     """The one cell of the lecture that is tagged ``widget``."""
     cells = jupytext.read(LECTURE).cells
@@ -62,60 +38,26 @@ def widget_cell() -> str:
 
 @pytest.fixture
 def lab(tmp_path):
-    """Address of a JupyterLab that serves ``widget.ipynb``, and its log."""
-    browser_path()
+    """Address of a JupyterLab that serves ``widget.ipynb``."""
+    browser.path()
     cells = [nbformat.v4.new_code_cell(source) for source in (TABLE, widget_cell())]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     work = tmp_path / "work"
     work.mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), work / "widget.ipynb")
-    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")
-    environment = os.environ | {name: str(tmp_path / name) for name in own}
-    environment.pop("CODESIGN_STATIC", None)
-    environment["JUPYTERLAB_WORKSPACES_DIR"] = str(tmp_path / "workspaces")
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += ["--ip=127.0.0.1", "--port=0", "--LabApp.expose_app_in_browser=True"]
-    command += [f"--ServerApp.root_dir={work}", "--IdentityProvider.token=t"]
-    log = tmp_path / "lab.log"
-    with log.open("w") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-        try:
-            yield address(server, log)
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
-def address(server: subprocess.Popen, log: Path, seconds: float = 120) -> str:
-    """Where the server listens, once it says so."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and server.poll() is None:
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", log.read_text()):
-            return found[0]
-        time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
+    exposed = "--LabApp.expose_app_in_browser=True"
+    with browser.jupyterlab(work, tmp_path / "jupyter", exposed) as address:
+        yield address
 
 
 @pytest.fixture
 def page(lab, tmp_path):
-    """The notebook in a headless browser that can reach this machine only, all cells run."""
-    from playwright.sync_api import sync_playwright
+    """The notebook in a headless browser that can reach this machine only, all cells run.
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            tmp_path / "profile",
-            executable_path=browser_path(),
-            args=FLAGS,
-            headless=True,
-            viewport={"width": 1280, "height": 1600},  # both cells fit: nothing scrolls away
-        )
-        page = browser.new_page()
-        page.set_default_timeout(60_000)
-        page.route(
-            lambda url: not url.startswith((lab, lab.replace("http", "ws"), "blob:", "data:")),
-            lambda route: route.abort(),
-        )
+    Both cells fit into its window: nothing scrolls away.
+    """
+    websocket = lab.replace("http", "ws")
+    with browser.chromium(tmp_path / "profile", lab, websocket) as (page, _):
         page.goto(f"{lab}lab/tree/widget.ipynb?token=t")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         page.evaluate(
@@ -126,7 +68,6 @@ def page(lab, tmp_path):
             }"""
         )
         yield page
-        browser.close()
 
 
 def shown_after(page, before: bytes, seconds: float = 60) -> bytes:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import written_lab
 from toy_lab import CONFIG, DOUBLE, LAB, code, notebook, register
 
-from autograder import grading
+from autograder import grading, sandbox
 
 
 @pytest.fixture
@@ -36,6 +37,20 @@ def released(tmp_path_factory) -> Path:
         register(patch)
         grading.release(root, LAB)
     return root
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory) -> Path:
+    """The folder of a course with a written answer, its three submissions graded once."""
+    root = tmp_path_factory.mktemp("written") / "course"
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        course = written_lab.make(root)
+        done = grading.grade(
+            root, LAB, workers=0, unisolated=not sandbox.available(), progress=False
+        )
+        assert {one.student: one.points for one in done} == {"ada": 5, "bob": 0, "eve": 0}
+    return course.root
 
 
 @pytest.fixture

@@ -71,7 +71,8 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     for case in CASES:
         if case.name in ("NaN weights", "bad JSON", "changed points and flags", "tags"):
             hand_in_case(hand_in(course, case.name.replace(" ", "_"), model=half_zero()), case)
-    hand_in(course, "full", model=half_zero())
+    handed_in = hand_in(course, "full", model=half_zero())
+    (handed_in / "page.html").write_text("<script>alert(1)</script>")
     hand_in(course, "partial", model=VGG(CHANNELS))
     graded(course)
     ours = scores(course)
@@ -97,6 +98,8 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert scores(course) == ours
     assert ours["full"] == {"double": 2, "net": 3}
+    kept = course.folder("autograded", "full", LAB).rglob("*")
+    assert [path.name for path in kept if path.is_file()] == [f"{LAB}.ipynb"]
     for words in (["generate_feedback", LAB], ["export"]):
         ran = subprocess.run(
             [sys.executable, "-m", "nbgrader", *words],
