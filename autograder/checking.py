@@ -48,7 +48,8 @@ class Row:
     unit: str = ""
     reference: float | None = None
     message: str = ""
-    status: str = "ok"
+    status: str = "ok"  # or "failed", "inconclusive", "refused" (never judged)
+    floor: float | None = None  # of a figure: on the worse side of its target
 
     def __post_init__(self) -> None:
         if not 0 <= self.points <= self.max_points + 1e-9:  # NaN fails this, too
@@ -77,8 +78,14 @@ class Verdict:
         return any(row.status == "inconclusive" for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for reports."""
-        return {**asdict(self), "points": self.points, "inconclusive": self.inconclusive}
+        """Plain data for reports, in strict JSON: a number that is not finite becomes its text."""
+        rows = tuple({k: _strict(v) for k, v in asdict(row).items()} for row in self.rows)
+        plain = {**asdict(self), "rows": rows}
+        return {**plain, "points": self.points, "inconclusive": self.inconclusive}
+
+
+def _strict(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Student(Protocol):
@@ -259,6 +266,7 @@ def measured(name: str, value: float, figure: Figure, share: float = 1.0, messag
         figure.reference,
         message if status == "failed" else "",
         status,
+        figure.floor,
     )
 
 

@@ -10,15 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from autograder import judge, limits, sandbox
+from autograder import cli_class, judge, limits, sandbox
+from autograder.cli_class import HERE, Root
 from codesign import datasets
 
 app = typer.Typer(help="Judge the labs of the course.", add_completion=False, no_args_is_help=True)
 console = Console(soft_wrap=True)
 
-Root = Annotated[Path, typer.Option(help="course folder, with nbgrader_config.py")]
 Unisolated = Annotated[bool, typer.Option("--unisolated", help="run submissions unprotected")]
-HERE = Path(".")
 
 
 def _use_database(url: str | None) -> None:
@@ -99,7 +98,8 @@ def grade(
         )
     except (judge.NotIsolated, grading.NotReleased, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
-    print(reports.text(done, lab))
+    print(reports.text(sorted(done, key=lambda one: one.student), lab))
+    print(f"\nnext: autograder report {lab}; autograder queue {lab}")
     if retrain:
         _retrain(root, lab, sorted(one.student for one in done), unisolated, retrain_hours)
 
@@ -114,21 +114,8 @@ def _retrain(root: Path, lab: str, students: list[str], unisolated: bool, hours:
         print(f"\n{retrain.text(again)}\n{retrain.write(again, lab, course.root)}")
 
 
-@app.command()
-def report(lab: str, root: Root = HERE, out: Path | None = None) -> None:
-    """Write the class report of LAB as HTML from what was graded."""
-    from autograder import grading
-    from autograder import report as reports
-
-    course = grading.Course.at(root)
-    graded = []
-    for student in course.students(lab):
-        try:
-            graded.append(grading.read(course, lab, student))
-        except OSError:
-            graded.append(grading.Graded(student, (), ("not graded yet",)))
-    path = out or course.root / "reports" / f"{lab}.html"
-    print(f"report: {reports.write(graded, lab, path).resolve()}")
+for command in (cli_class.report, cli_class.leaderboard, cli_class.queue):
+    app.command()(command)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 
-from autograder import grading, intake, prove, report, sandbox
+from autograder import grading, intake, prove, report, roster, sandbox
 from codesign import datasets
 
 STUDENTS = ("reference", "half_right", "untouched")
@@ -41,7 +41,8 @@ def run(root: Path, folder: Path, lab: str) -> Path:
     graded = list(grading.grade(course.root, lab, unisolated=unisolated or None))
     graded.sort(key=lambda one: STUDENTS.index(one.student))
     print(report.text(graded, f"{lab} on {dataset}"))
-    path = report.write(graded, f"{lab} on {dataset}", course.root / "report.html")
+    entries = sorted(roster.read(course, lab), key=lambda one: STUDENTS.index(one.student))
+    path = report.write(entries, f"{lab} on {dataset}", course.root / "report.html")
     print(f"\ngraded in {time.monotonic() - start:.0f} s; report: {path}")
     return path
 

@@ -107,6 +107,24 @@ class Tables(NbGraderPreprocessor):
         return nb, resources
 
 
+class SaveScores(SaveAutoGrades):
+    """Records scores as nbgrader does, and flags for a person what noise left undecided.
+
+    nbgrader itself asks for a person only where there is no automatic score.
+    """
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
+        """Record one cell; an inconclusive one keeps its points and needs a manual grade."""
+        cell, resources = super().preprocess_cell(cell, resources, index)
+        verdict = judge.verdict_in(cell)
+        if verdict and verdict["inconclusive"]:
+            where = self.notebook_id, self.assignment_id, self.student_id
+            grade = self.gradebook.find_grade(intake.grade_id(cell), *where)
+            grade.needs_manual_grade = True
+            self.gradebook.db.commit()
+        return cell, resources
+
+
 def wire(c: Any) -> None:
     """Configure nbgrader (``c`` of ``nbgrader_config.py``) to grade with the judge.
 
@@ -120,7 +138,7 @@ def wire(c: Any) -> None:
         Judge,
         LimitOutput,
         Finite,
-        SaveAutoGrades,
+        SaveScores,
         AssignLatePenalties,
         CheckCellMetadata,
     ]

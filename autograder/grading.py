@@ -131,12 +131,7 @@ def grade(
     isolated = judge.isolation(unisolated)
     course = Course.at(root)
     with course.gradebook() as gradebook:
-        try:
-            gradebook.find_assignment(lab)
-        except MissingEntry:
-            raise NotReleased(
-                f"{lab} is not in the gradebook; run `nbgrader generate_assignment {lab}` first"
-            ) from None
+        find_assignment(gradebook, lab)
     chosen = [student for student in course.students(lab) if not only or student in only]
     if scheduler:
         judged = partial(pool.on_dask, address=scheduler, job=job)
@@ -151,6 +146,20 @@ def grade(
         for graded in _graded(course, lab, chosen, isolated, resume, judged):
             bar.update()
             yield graded
+
+
+def find_assignment(gradebook: Gradebook, lab: str) -> Any:
+    """nbgrader's record of ``lab``.
+
+    Raises:
+        NotReleased: there is none.
+    """
+    try:
+        return gradebook.find_assignment(lab)
+    except MissingEntry:
+        raise NotReleased(
+            f"{lab} is not in the gradebook; run `nbgrader generate_assignment {lab}` first"
+        ) from None
 
 
 def _graded(
@@ -260,8 +269,8 @@ class Records:
                 rows = gradebook.find_submission_notebook(self.lab, self.lab, wanted.student).grades
             except MissingEntry:
                 return False
-            scores = {row.name: row.auto_score for row in rows}
-        return all(scores.get(v["check"]) == v["points"] for v in wanted.verdicts)
+            found = {row.name: row for row in rows}
+            return all(_recorded(found.get(v["check"]), v) for v in wanted.verdicts)
 
     def _write(self, student: str, unit: Unit, notebook: NotebookNode) -> None:
         """Let nbgrader record what was judged, with its own converter; nothing runs again."""
@@ -284,6 +293,17 @@ class Records:
             run_converter(converter)
         finally:
             shutil.rmtree(staging / student, ignore_errors=True)
+
+
+def _recorded(row: Any, verdict: dict[str, Any]) -> bool:
+    """Whether the gradebook's ``row`` says what the verdict says.
+
+    What a person decided since stays: nbgrader would ask for it again if it were written again.
+    """
+    if row is None or row.auto_score != verdict["points"]:
+        return False
+    decided = row.manual_score is not None or row.extra_credit is not None
+    return not verdict["inconclusive"] or row.needs_manual_grade or decided
 
 
 def run_converter(converter: Any) -> None:
@@ -328,13 +348,7 @@ def read(course: Course, lab: str, student: str) -> Graded:
 
 def graded_of(notebook: NotebookNode, student: str) -> Graded:
     """The verdicts in a judged notebook."""
-    verdicts = [
-        output.data[judge.VERDICT_MIME]
-        for cell in notebook.cells
-        if intake.is_judged(cell)
-        for output in cell.outputs
-        if output.output_type == "display_data" and judge.VERDICT_MIME in output.data
-    ]
+    verdicts = [found for cell in notebook.cells if (found := judge.verdict_in(cell))]
     plain = json.loads(json.dumps(verdicts))
     notes = plain[0]["notes"] if plain else []
     return Graded(student, tuple(plain), tuple(notes))

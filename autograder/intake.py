@@ -28,6 +28,7 @@ MAX_FILES = 200
 MAX_SUBMISSION_BYTES = 128 * 2**20  # of artifacts for one image set
 MAX_PROBLEMS = 20  # of one kind that are told
 PROBLEMS = "codesign_problems"  # notebook metadata that carries them to the judge
+NOT_ACCEPTED = "the notebook was not accepted"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def take_in(release: Path, submitted: Path) -> Intake:
     try:
         answers = _answers(submitted)
     except ExchangeError as error:
-        return Intake(notebook, (f"the notebook was not accepted: {error}",))
+        return Intake(notebook, (f"{NOT_ACCEPTED}: {error}",))
     problems = []
     for cell in notebook.cells:
         name = grade_id(cell)

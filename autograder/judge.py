@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
@@ -141,7 +142,7 @@ def refuse(notebook: NotebookNode, lab: str, reasons: list[str]) -> None:
         name = intake.grade_id(cell)
         if intake.is_judged(cell) and name in targets.lab(lab):
             points = targets.lab(lab)[name].points
-            row = checking.failed(name, points, reasons[-1])
+            row = replace(checking.failed(name, points, reasons[-1]), status="refused")
             verdict = Verdict(name, (row,), points, notes=() if told else tuple(reasons))
             told = True
             cell.outputs = outputs_of(verdict, count)
@@ -170,3 +171,11 @@ def outputs_of(verdict: Verdict, count: int) -> list[NotebookNode]:
         new_output("display_data", data=table),
         new_output("execute_result", execution_count=count, data=points),
     ]
+
+
+def verdict_in(cell: NotebookNode) -> dict[str, Any] | None:
+    """The verdict that the judge wrote into ``cell``, as plain data; None: it wrote none."""
+    if not intake.is_judged(cell):
+        return None
+    shown = (o.data for o in cell.outputs if o.output_type == "display_data")
+    return next((data[VERDICT_MIME] for data in shown if VERDICT_MIME in data), None)

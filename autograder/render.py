@@ -22,7 +22,7 @@ def number(value: float | str | None, unit: str = "") -> str:
         return "–"
     if isinstance(value, str):
         return value
-    text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    text = f"{value:,.0f}" if 10_000 <= abs(value) < 1e12 else f"{value:.4g}"
     return f"{text} {unit}".rstrip()
 
 

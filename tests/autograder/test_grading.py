@@ -9,7 +9,7 @@ import sys
 import nbformat
 import pytest
 from hostile_cases import CASES, hand_in_case
-from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in
+from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in, just_half
 
 from autograder import grading, judge, sandbox
 from autograder.kernel import KernelStudent
@@ -55,6 +55,18 @@ def scores(course) -> dict[str, dict[str, float]]:
         }
 
 
+def flagged(course) -> set[tuple[str, str]]:
+    """What the gradebook says needs a person: student and cell."""
+    with course.gradebook() as gradebook:
+        return {
+            (submission.student.id, grade.cell.name)
+            for submission in gradebook.assignment_submissions(LAB)
+            for notebook in submission.notebooks
+            for grade in notebook.grades
+            if grade.needs_manual_grade
+        }
+
+
 def test_a_full_and_an_empty_submission(course, unisolated):
     hand_in(course, "full", model=half_zero())
     released = nbformat.read(course.released(LAB), as_version=4).cells[1].source
@@ -74,8 +86,10 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     handed_in = hand_in(course, "full", model=half_zero())
     (handed_in / "page.html").write_text("<script>alert(1)</script>")
     hand_in(course, "partial", model=VGG(CHANNELS))
+    hand_in(course, "noisy", model=just_half())
     graded(course)
     ours = scores(course)
+    assert flagged(course) == {("noisy", "net")}
     (course.root / "gradebook.db").unlink()
     grading.release(course.root, LAB)
     script = (
@@ -97,6 +111,8 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert scores(course) == ours
+    assert flagged(course) == {("noisy", "net")}, "as autograder grade does"
+    assert ours["noisy"] == {"double": 2, "net": 3}, "within noise is never silently failed"
     assert ours["full"] == {"double": 2, "net": 3}
     kept = course.folder("autograded", "full", LAB).rglob("*")
     assert [path.name for path in kept if path.is_file()] == [f"{LAB}.ipynb"]

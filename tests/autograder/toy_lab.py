@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import sys
 import time
 import zipfile
@@ -13,7 +15,7 @@ import nbformat
 import pytest
 
 from autograder import artifacts, checking, grading, intake, judge, targets, work
-from autograder.checking import compare, measured
+from autograder.checking import compare, inconclusive, measured
 from autograder.targets import CheckTargets, Figure
 from codesign import cost
 from codesign.models import VGG
@@ -53,7 +55,9 @@ def register(patch: pytest.MonkeyPatch) -> None:
         model = student.artifact("net")
         if model.config.get("channels") != CHANNELS:
             raise checking.StudentError(f"got {model.config}, expected channels {CHANNELS}")
-        return [measured("sparsity", cost.sparsity(model), target["sparsity"])]
+        row = measured("sparsity", cost.sparsity(model), target["sparsity"])
+        noisy = abs(cost.sparsity(model) - target["sparsity"].target) < 0.01
+        return [inconclusive(row, "within noise of the target") if noisy else row]
 
     patch.setitem(checking._checks, (LAB, "double"), check_double)
     patch.setitem(checking._checks, (LAB, "net"), check_net)
@@ -91,6 +95,14 @@ def half_zero() -> VGG:
     return model
 
 
+def just_half() -> VGG:
+    """The same VGG with every second weight zero: at its target, and so within noise of it."""
+    model = VGG(CHANNELS)
+    for layer in cost.weighted_layers(model).values():
+        layer.weight.data.view(-1)[::2] = 0
+    return model
+
+
 def hand_in(course: grading.Course, student: str, source: str | None = DOUBLE, model=None) -> Path:
     """A submission: the release with ``source`` in its solution cell, and an artifact if given."""
     folder = course.folder("submitted", student, LAB)
@@ -105,17 +117,28 @@ def hand_in(course: grading.Course, student: str, source: str | None = DOUBLE, m
 
 
 def judge_by_reading(unit: bytes) -> bytes:
-    """In place of the judge, for tests of everything else: full points for the right source."""
+    """In place of the judge, for tests of everything else: full points for the right source.
+
+    A source with the word "noise" makes it inconclusive, one with "nan" measures no number.
+    """
     register(pytest.MonkeyPatch())
     with zipfile.ZipFile(io.BytesIO(unit)) as archive:
         made = nbformat.reads(archive.read("notebook.ipynb").decode(), as_version=4)
-    right = any("2 * x" in cell.source for cell in made.cells)
+        problems = tuple(json.loads(archive.read("unit.json"))["problems"])
+    source = "\n".join(cell.source for cell in made.cells)
+    figure = targets.lab(LAB)["net"].figures["glyphs"]["sparsity"]
     for count, cell in enumerate(made.cells, start=1):
         name = intake.grade_id(cell)
         if intake.is_judged(cell):
             points = targets.lab(LAB)[name].points
-            row = checking.passed(name, right, points, "not 2 * x")
-            cell.outputs = judge.outputs_of(checking.Verdict(name, (row,), points), count)
+            row = checking.passed(name, "2 * x" in source, points, "not 2 * x")
+            if name == "net" and "nan" in source:
+                row = measured("sparsity", math.nan, figure)
+            elif name == "net" and "noise" in source:
+                row = inconclusive(row, "within noise of the target")
+            cell.outputs = judge.outputs_of(
+                checking.Verdict(name, (row,), points, notes=problems), count
+            )
     return nbformat.writes(made).encode()
 
 

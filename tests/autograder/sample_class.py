@@ -1,0 +1,54 @@
+"""Entries of a class, made by hand: one check with two figures, and whatever a test wants."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from autograder import checking, roster
+from autograder.grading import Graded
+from autograder.roster import Cell, Entry
+from autograder.targets import Figure
+
+SIZE = Figure(target=10.0, floor=4.0, points=2.0, reference=12.0, unit="×")
+DROP = Figure(target=0.02, floor=0.06, points=2.0)
+HOSTILE = (
+    '</td><script>alert(1)</script><img src="http://evil.example/x" onerror=alert(1)>'
+    "\x1b[31m\u202e $\\frac{1}{0}$ " + "A" * 5_000
+)
+
+
+def verdict(
+    size: Any = 12.0, drop: Any = 0.01, *, undecided: bool = False, dataset: str = "glyphs", **notes
+) -> dict:
+    """The verdict of check ``small``; a figure that is no number comes as it is."""
+    rows = [_row("size", size, SIZE), _row("drop", drop, DROP)]
+    if undecided:
+        rows[0] = checking.inconclusive(rows[0], "within noise")
+    found = checking.Verdict("small", tuple(rows), 4.0, dataset, **notes)
+    return json.loads(json.dumps(found.to_json()))
+
+
+def _row(name: str, value: Any, figure: Figure) -> checking.Row:
+    if isinstance(value, float | int):
+        return checking.measured(name, value, figure)
+    return checking.Row(name, value, figure.target, 0.0, figure.points, status="failed")
+
+
+def entry(student: str = "ada", *verdicts: dict, cells: tuple[Cell, ...] = (), **fields) -> Entry:
+    """A graded student of a lab of 4 judged points and 3 of a person's."""
+    found = verdicts or (verdict(),)
+    graded = Graded(student, found, tuple(found[0]["notes"]))
+    points = {"max_judged": 4.0, "max_by_person": 3.0, "problems": graded.problems, **fields}
+    return Entry(student, roster.GRADED, graded, cells, **points)
+
+
+def absent(student: str, state: str = roster.ABSENT) -> Entry:
+    """A student without a verdict."""
+    return Entry(student, state, Graded(student, (), ()), (), 0.0, 4.0, 3.0, (state,))
+
+
+def cell(name: str = "small", judged: bool = True, automatic: float | None = 4.0, **fields) -> Cell:
+    """A cell of the gradebook."""
+    given = {"manual": None, "extra": None, "waits": False, "max_points": 4.0, **fields}
+    return Cell(name, judged, automatic, **given)
