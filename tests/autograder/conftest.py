@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
 import written_lab
-from toy_lab import CONFIG, DOUBLE, LAB, code, notebook, register
+from toy_lab import LAB, lay_out, register
 
 from autograder import grading, sandbox
 
@@ -23,20 +22,9 @@ def toy(monkeypatch):
 def released(tmp_path_factory) -> Path:
     """A course folder with the toy lab released, made once; nobody writes there."""
     root = tmp_path_factory.mktemp("released") / "course"
-    source = root / "solutions" / LAB
-    source.mkdir(parents=True)
-    (root / "nbgrader_config.py").write_text(CONFIG)
-    made = notebook(
-        code("ready = True"),
-        code(DOUBLE, "solution_double", solution=True),
-        code("lab.check('double')", "double", points=2),
-        code("lab.check('net')", "net", points=3),
-    )
-    nbformat.write(made, source / f"{LAB}.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         register(patch)
-        grading.release(root, LAB)
-    return root
+        return lay_out(root)
 
 
 @pytest.fixture(scope="session")

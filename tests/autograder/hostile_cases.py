@@ -2,13 +2,15 @@
 
 A case is a complete submission (2 points for ``double``, 3 for the artifact ``net``) that is harmed
 in one way: another ``source`` for its one solution cell, or a ``harm`` done to its folder. Numbers
-up to 38 are those of the published comparison with stock nbgrader; the others are our own.
+up to 38 are those of the published comparison with stock nbgrader (:mod:`side_by_side`, which runs
+all of them there, too); the others are our own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,17 +35,43 @@ class Case:
     reason: str = ""
     source: str | None = None
     harm: Callable[[Path], None] | None = None
-    sandboxed: bool = True  # may only be tried inside the sandbox
+    no_counterpart: str = ""  # why stock nbgrader cannot be tried with it
+    worth: tuple[float, float] | None = None  # of right work that is refused for its form
+
+    @property
+    def earned(self) -> tuple[float, float]:
+        """What the work is worth, whatever the judge thinks of what comes with it."""
+        if self.source is not None and self.source.endswith(RIGHT):
+            return KEEPS
+        return self.worth or self.points
 
 
 RIGHT = "def double(x): return 2 * x\n"
 WRONG = "def double(x): return 3 * x\n"
 LOSES, KEEPS, NO_NET = (0, 3), (2, 3), (2, 0)
+SECRET = "TOY_SECRET"  # a variable of the host's environment
+OUR_FOLDER = "it aims at the folder that judge and kernel share"
+OUR_CODE = "it aims at the judge's own code in the kernel"
+# Numbers of the published comparison that are no submissions of one student.
+ELSEWHERE = {
+    11: "the throw-away machine has no network; `autograder doctor` tries it on the judge",
+    37: "grading twice and at once is tried in `test_resume.py`",
+    38: "killing the grader is tried in `test_resume.py`",
+}
 
 
 def body(*lines: str) -> str:
     """A ``double`` of these lines."""
     return "\n    ".join(["def double(x):", *lines])
+
+
+def answer_from(pattern: str) -> str:
+    """The answer of somebody else's notebook in the course's folder, seen from the kernel's."""
+    return (
+        "import glob, json\n"
+        f"notebook = json.load(open(glob.glob('../../../{pattern}')[0]))\n"
+        "exec(''.join(notebook['cells'][1]['source']))"
+    )
 
 
 def notebook(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -134,6 +162,14 @@ def tagged(content: dict) -> None:
         cell["metadata"]["tags"] = ["skip-execution", "raises-exception"]
 
 
+def nothing(folder: Path) -> None:
+    """No work at all: the notebook as it was released, and no artifact."""
+    shutil.rmtree(folder / "outputs")
+    notebook(lambda c: c["cells"][1].update(source="def double(x): raise NotImplementedError"))(
+        folder
+    )
+
+
 def promoted(content: dict) -> None:
     for cell in content["cells"][2:]:
         cell["metadata"]["nbgrader"].update(points=100, solution=True, grade=False, locked=False)
@@ -163,6 +199,16 @@ for content in ({"data": {"text/plain": "2.0"}, "metadata": {}, "execution_count
         idle = {"execution_state": "idle"}
         kernel.session.send(kernel.iopub_socket, "status", idle, parent=parent)
 kernel.iopub_socket.send_multipart([b"junk", b"more junk"])
+"""
+
+FORGED_RESULT = """
+def double(x):
+    kernel = get_ipython().kernel
+    content = {"data": {"text/plain": "2.0"}, "metadata": {}, "execution_count": 3}
+    kernel.session.send(
+        kernel.iopub_socket, "execute_result", content, parent=kernel.get_parent()
+    )
+    return x
 """
 
 MALFORMED = """
@@ -232,6 +278,7 @@ CASES = [
             "    open(f'/codesign/shared/answers/{part}', 'wb').write(bytes(2**26))",
             "    time.sleep(0.05)",
         ),
+        no_counterpart=OUR_FOLDER,
     ),
     Case(
         8,
@@ -241,11 +288,37 @@ CASES = [
         body("open('/usr/written', 'w')"),
     ),
     Case(
+        8,
+        "removing all submissions",
+        LOSES,
+        "no function",
+        "import shutil\nshutil.rmtree('../../../submitted')\n" + WRONG,
+    ),
+    Case(
         9,
         "reading oracles",
         LOSES,
         "No module named",
         body("import autograder.checks.lab1_pruning"),
+        no_counterpart="it aims at the judge's checks; stock nbgrader's lie in the notebook",
+    ),
+    Case(9, "reading the solution", LOSES, "no function", answer_from("solutions/toy/toy.ipynb")),
+    Case(
+        9,
+        "reading another submission",
+        LOSES,
+        "no function",
+        answer_from("submitted/*next/toy/toy.ipynb"),
+    ),
+    Case(
+        10,
+        "rewriting the gradebook",
+        LOSES,
+        "no function",
+        "import sqlite3\n"
+        "book = sqlite3.connect('../../../gradebook.db')\n"
+        "book.execute('UPDATE grade SET manual_score = 2')\n"
+        "book.commit()\n" + WRONG,
     ),
     Case(
         12,
@@ -258,6 +331,13 @@ CASES = [
             "    os._exit(ctypes.CDLL(None).unshare(0x10000000) != 0)",
             "raise RuntimeError(f'unshare: {os.wait()[1]}')",
         ),
+    ),
+    Case(
+        13,
+        "a secret of the environment",
+        LOSES,
+        "entries differ",
+        "import os\n" + body(f"return 2 * x if {SECRET!r} in os.environ else x"),
     ),
     Case(
         14,
@@ -281,12 +361,20 @@ CASES = [
     ),
     Case(
         15,
+        "patched comparison",
+        LOSES,
+        "entries differ",
+        "import torch\ntorch.equal = torch.allclose = lambda *a, **k: True\n" + WRONG,
+    ),
+    Case(
+        15,
         "patched judge",
         LOSES,
         "",
         "import autograder.checking as c, autograder.exchange as e\n"
         "c.compare = c.passed = lambda *a, **k: c.Row('x', 'yes', 'yes', 2, 2)\n"
         "e.serve = lambda *a: None\n" + WRONG,
+        no_counterpart=OUR_CODE,
     ),
     Case(
         16,
@@ -296,7 +384,15 @@ CASES = [
         "class Equal:\n    def __eq__(self, other): return True\n" + body("return Equal()"),
     ),
     Case(17, "tags", KEEPS, harm=notebook(tagged)),
+    Case(
+        17,
+        "tags instead of work",
+        (0, 0),
+        "NotImplementedError",
+        harm=lambda f: (nothing(f), notebook(tagged)(f)),
+    ),
     Case(18, "forged messages", LOSES, "no valid message", FORGED_MESSAGES + WRONG),
+    Case(18, "forged result of the check", LOSES, "", FORGED_RESULT),
     *[
         Case(
             18, f"malformed {kind}", LOSES, "", MALFORMED + f"send({kind!r}, {content!r})\n" + RIGHT
@@ -321,6 +417,7 @@ CASES = [
             "open('/codesign/shared/answers/verdict.json', 'w').write('{\"points\": 2}')",
             "return x",
         ),
+        no_counterpart=OUR_FOLDER,
     ),
     Case(
         20,
@@ -345,6 +442,7 @@ CASES = [
         "duplicate ids",
         LOSES,
         "2 times",
+        worth=KEEPS,
         harm=notebook(lambda c: c["cells"].append(c["cells"][1])),
     ),
     Case(25, "unknown schema", KEEPS, harm=notebook(twisted)),
@@ -368,7 +466,11 @@ CASES = [
         28,
         "wrong kernel",
         KEEPS,
-        harm=notebook(lambda c: c["metadata"].update(kernelspec={"name": "julia-1.9"})),
+        harm=notebook(
+            lambda c: c["metadata"].update(
+                kernelspec={"name": "julia-1.9", "display_name": "Julia", "language": "julia"}
+            )
+        ),
     ),
     Case(29, "no notebook", LOSES, "No such file", harm=lambda f: (f / f"{LAB}.ipynb").unlink()),
     Case(29, "renamed notebook", LOSES, "No such file", harm=nowhere),
@@ -382,9 +484,10 @@ CASES = [
         "hard link",
         NO_NET,
         "one name",
+        worth=KEEPS,
         harm=lambda f: os.link(f / "outputs/glyphs/net.safetensors", f / "second"),
     ),
-    Case(30, "linked folder", NO_NET, "not handed in", harm=linked_folder),
+    Case(30, "linked folder", NO_NET, "not handed in", worth=KEEPS, harm=linked_folder),
     Case(31, "NaN as the result", LOSES, "entries differ", body("return x * float('nan')")),
     Case(31, "a scalar as the result", LOSES, "expected a tensor", body("return float('inf')")),
     Case(
@@ -443,6 +546,7 @@ CASES = [
             "    os.symlink('/etc/passwd', f'/codesign/shared/sockets/{name}')",
             "return x",
         ),
+        no_counterpart=OUR_FOLDER,
     ),
     Case(42, "closing every file", LOSES, "", "import os\n" + body("os.closerange(0, 4096)")),
     Case(
@@ -474,6 +578,7 @@ CASES = [
         "def write(stem, value):\n"
         "    for kind in ('json', 'safetensors'): os.symlink('/etc/passwd', f'{stem}.{kind}')\n"
         "e.write = write\n" + RIGHT,
+        no_counterpart=OUR_CODE,
     ),
     Case(
         45,
@@ -484,6 +589,7 @@ CASES = [
         "def write(stem, value):\n"
         "    for kind in ('json', 'safetensors'): os.mkfifo(f'{stem}.{kind}')\n"
         "e.write = write\n" + RIGHT,
+        no_counterpart=OUR_CODE,
     ),
     Case(
         46,

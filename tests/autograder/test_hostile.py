@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hostile_cases import CASES, hand_in_case
+from hostile_cases import CASES, SECRET, hand_in_case
 from toy_lab import LAB, half_zero, hand_in
 
 from autograder import doctor, grading, intake, judge, limits, sandbox
@@ -80,6 +80,7 @@ def test_every_case(course, monkeypatch):
     unisolated = not sandbox.available()
     cases = [case for case in CASES if case.source is None or not unisolated]
     monkeypatch.setattr(judge, "CELL_DEADLINE_S", 5.0)
+    monkeypatch.setenv(SECRET, "a secret of the host")
     shrink(monkeypatch)
     names = [f"{i:02}_{case.number}" for i, case in enumerate(cases)]
     for name, case in zip(names, cases, strict=True):

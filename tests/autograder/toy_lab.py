@@ -21,18 +21,50 @@ from codesign import cost
 from codesign.models import VGG
 
 LAB = "toy"
+CALL_DEADLINE_S = 5.0
 DOUBLE = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
 CHANNELS = [4, "M", 6]
-CONFIG = """
-from autograder.executor import wire
+STOCK = """
 c = get_config()
 c.CourseDirectory.course_id = "toy"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "labs"
-c.CourseDirectory.ignore = ["outputs", "*.py"]
 c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
+"""
+CONFIG = (
+    STOCK
+    + """
+from autograder.executor import wire
+c.CourseDirectory.ignore = ["outputs", "*.py"]
 wire(c)
 """
+)
+POINTS = {"double": 2, "net": 3}
+CHECKS = {name: f"lab.check({name!r})" for name in POINTS}
+# The same checks as a teacher writes them for stock nbgrader, which runs them in the student's
+# kernel: type, shape and values of unknown numbers; exact zeros in the reference architecture.
+ASSERTS = {
+    "double": """\
+import torch
+assert torch.equal(double(torch.ones(2)), torch.full((2,), 2.0))
+### BEGIN HIDDEN TESTS
+x = torch.randn(5)
+y = double(x.clone())
+assert type(y) is torch.Tensor and y.shape == x.shape and y.dtype == x.dtype
+assert torch.allclose(y, 2 * x)
+### END HIDDEN TESTS""",
+    "net": """\
+import json
+from safetensors.torch import load_file
+from codesign import checkpoints, cost
+with open("outputs/glyphs/net.json") as file:
+    config = json.load(file)["config"]
+model = checkpoints.rebuild(config, load_file("outputs/glyphs/net.safetensors"))
+### BEGIN HIDDEN TESTS
+assert model.config["channels"] == [4, "M", 6]
+assert cost.sparsity(model) >= 0.5
+### END HIDDEN TESTS""",
+}
 
 
 def register(patch: pytest.MonkeyPatch) -> None:
@@ -49,7 +81,7 @@ def register(patch: pytest.MonkeyPatch) -> None:
 
     def check_double(student, cases, target):
         x = cases.randn(5)
-        return [compare("doubles", student.call("double", x, deadline_s=5), 2 * x, 2)]
+        return [compare("doubles", student.call("double", x, deadline_s=CALL_DEADLINE_S), 2 * x, 2)]
 
     def check_net(student, cases, target):
         model = student.artifact("net")
@@ -84,6 +116,18 @@ def notebook(*cells):
     made = nbformat.v4.new_notebook(cells=list(cells))
     made.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return made
+
+
+def lay_out(root: Path, config: str = CONFIG, tests: dict[str, str] = CHECKS) -> Path:
+    """A course folder with the toy lab released; ``tests`` are the sources of its graded cells."""
+    source = root / "solutions" / LAB
+    source.mkdir(parents=True)
+    (root / "nbgrader_config.py").write_text(config)
+    graded = [code(tests[name], name, points=points) for name, points in POINTS.items()]
+    solution = code(DOUBLE, "solution_double", solution=True)
+    nbformat.write(notebook(code("ready = True"), solution, *graded), source / f"{LAB}.ipynb")
+    grading.release(root, LAB)
+    return root
 
 
 def half_zero() -> VGG:
