@@ -27,6 +27,7 @@ MAX_BYTES = 64 * 2**20
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 8
 MAX_MESSAGE = 2_000
+NO_FUNCTION = "the notebook defines no function"
 
 
 class ExchangeError(ValueError):
@@ -194,7 +195,7 @@ def invoke(namespace: dict[str, Any], request: dict[str, Any]) -> Any:
     """
     function = namespace.get(request["function"])
     if not callable(function):
-        raise NameError(f"the notebook defines no function {request['function']!r}")
+        raise NameError(f"{NO_FUNCTION} {request['function']!r}")
     return function(*request["args"], **request["kwargs"])
 
 

@@ -174,6 +174,7 @@ class KernelStudent:
         self.good_cells: list[str] = []
         self.restarts, self.calls = 0, 0
         self.read: set[str] = set()
+        self.trouble = ""  # why the last cell that failed did so
         self.kernel: Kernel | None = None
 
     def close(self) -> None:
@@ -188,7 +189,14 @@ class KernelStudent:
         Raises:
             StudentError: no answer, or no time or kernel left.
         """
-        outputs = self._execute(code, deadline_s)
+        try:
+            outputs = self._execute(code, deadline_s)
+        except StudentError as error:
+            self.trouble = str(error)
+            raise
+        for output in outputs:
+            if output.output_type == "error":
+                self.trouble = f"{output.ename}: {output.evalue}"
         self.good_cells.append(code)
         return outputs
 
@@ -215,8 +223,10 @@ class KernelStudent:
             for path in [*requests.glob(f"{name}.*"), *answers.glob(f"{name}.*")]:
                 path.unlink(missing_ok=True)
         if not isinstance(answer, dict) or "value" not in answer:
-            said = answer.get("error") if isinstance(answer, dict) else answer
-            raise StudentError(f"{function}: {harmless.text(str(said))[: exchange.MAX_MESSAGE]}")
+            said = str(answer.get("error") if isinstance(answer, dict) else answer)
+            if exchange.NO_FUNCTION in said and self.trouble:
+                said += f"; a cell before it stopped: {self.trouble}"
+            raise StudentError(f"{function}: {harmless.text(said)[: exchange.MAX_MESSAGE]}")
         return answer["value"]
 
     def artifact(self, name: str) -> Any:

@@ -249,7 +249,7 @@ CASES = [
         + body("while True:", "    threading.Thread(target=time.sleep, args=(30,)).start()"),
     ),
     Case(6, "os._exit", LOSES, "died", "import os\n" + body("os._exit(0)")),
-    Case(6, "os._exit in the cell", LOSES, "", "import os\nos._exit(0)"),
+    Case(6, "os._exit in the cell", LOSES, "stopped: the kernel died", "import os\nos._exit(0)"),
     Case(6, "segmentation fault", LOSES, "died", "import ctypes\n" + body("ctypes.string_at(0)")),
     Case(
         7,
@@ -668,7 +668,7 @@ CASES = [
         body("open('/proc/sys/kernel/core_pattern', 'w')"),
     ),
     Case(54, "no code at all", LOSES, "no function", ""),
-    Case(54, "a syntax error", LOSES, "no function", "def double(x) return x"),
+    Case(54, "a syntax error", LOSES, "stopped: SyntaxError", "def double(x) return x"),
     Case(
         54,
         "cells that are no cells",

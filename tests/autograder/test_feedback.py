@@ -15,7 +15,7 @@ from pathlib import Path
 import browser
 import bs4
 import pytest
-from toy_lab import LAB
+from toy_lab import LAB, NBGRADERS_WARNINGS
 from written_lab import EVIL_HOST
 
 from autograder import checking, grading, judge
@@ -25,11 +25,7 @@ CLICK = """elsewhere => [...document.querySelectorAll("a[href]")]
 STUDENTS = ("ada", "bob", "eve")
 pytestmark = [
     pytest.mark.slow,
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 
 

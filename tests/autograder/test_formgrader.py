@@ -12,7 +12,7 @@ import shutil
 
 import browser
 import pytest
-from toy_lab import LAB
+from toy_lab import LAB, NBGRADERS_WARNINGS
 
 from autograder import grading, sandbox
 
@@ -21,11 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.sandbox,
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
     pytest.mark.skipif(not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"),
 ]
 COMMENT = "The *knee* is named, not explained."

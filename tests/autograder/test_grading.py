@@ -9,7 +9,7 @@ import sys
 import nbformat
 import pytest
 from hostile_cases import CASES, hand_in_case
-from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in, just_half
+from toy_lab import CHANNELS, DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in, just_half
 
 from autograder import grading, judge, sandbox
 from autograder.kernel import KernelStudent
@@ -20,11 +20,7 @@ needs_sandbox = pytest.mark.skipif(
 )
 pytestmark = [
     pytest.mark.slow,
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from hostile_cases import CASES, SECRET, hand_in_case
-from toy_lab import LAB, half_zero, hand_in
+from toy_lab import LAB, NBGRADERS_WARNINGS, half_zero, hand_in
 
 from autograder import doctor, grading, intake, judge, limits, sandbox
 
@@ -20,11 +20,7 @@ needs_sandbox = pytest.mark.skipif(
 pytestmark = [
     pytest.mark.attack,
     pytest.mark.slow,
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 OWN = {"autograded", "gradebook.db", ".autograder"}  # what grading writes
 

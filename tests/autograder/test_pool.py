@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from toy_lab import DOUBLE, LAB, half_zero, hand_in, judge_toy
+from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in, judge_toy
 
 from autograder import grading, pool, sandbox, work
 
+pytestmark = NBGRADERS_WARNINGS
 CRASHES = b"crashes"
 HANGS = b"hangs"
 
@@ -157,11 +158,6 @@ def test_a_cluster_whose_workers_are_killed_answers_everything(cluster):
 
 @pytest.mark.attack
 @pytest.mark.slow
-# nbgrader's own models, not ours
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_class_of_a_thousand_is_graded_on_a_cluster(course, cluster):
     """Real submissions in real sandboxes; workers are killed, and the grader's memory stays."""
     model, wrong = half_zero(), {f"student{n:04}" for n in range(0, SMALL_UNITS, 7)}

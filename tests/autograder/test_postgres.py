@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_lab import DOUBLE, LAB, hand_in, judge_by_reading
+from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, hand_in, judge_by_reading
 
 from autograder import grading
 
@@ -19,11 +19,7 @@ PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL server (Debian: postgresql)"),
-    # nbgrader's own models and connections, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 
 

@@ -12,7 +12,15 @@ import time
 
 import psutil
 import pytest
-from toy_lab import LAB, half_zero, hand_in, judge_by_reading, judge_slowly, register
+from toy_lab import (
+    LAB,
+    NBGRADERS_WARNINGS,
+    half_zero,
+    hand_in,
+    judge_by_reading,
+    judge_slowly,
+    register,
+)
 
 from autograder import grading, work
 
@@ -21,10 +29,7 @@ STUDENTS = 8
 pytestmark = [
     pytest.mark.attack,
     pytest.mark.slow,
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from toy_lab import CHANNELS, DOUBLE, LAB, half_zero, hand_in
+from toy_lab import CHANNELS, DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in
 
 from autograder import checking, grading, judge, retrain, sandbox
 from autograder.checking import Row
 from autograder.targets import Figure
 
 pytestmark = [
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 MAKES = f"""{DOUBLE}
 import os

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from sample_class import absent, cell, entry, verdict
-from toy_lab import DOUBLE, LAB, hand_in, judge_by_reading
+from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, hand_in, judge_by_reading
 from typer.testing import CliRunner
 
 from autograder import grading, review, roster
@@ -15,11 +15,7 @@ from autograder.cli import app
 
 real = [
     pytest.mark.slow,
-    # nbgrader's own models, not ours
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    *NBGRADERS_WARNINGS,
 ]
 pytestmark = real
 NOISY = f"{DOUBLE}  # noise"

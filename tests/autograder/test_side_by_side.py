@@ -7,14 +7,11 @@ import pytest
 import side_by_side
 from hostile_cases import CASES, ELSEWHERE, KEEPS, Case, nothing
 from side_by_side import judge_outcome, stock_outcome
+from toy_lab import NBGRADERS_WARNINGS
 
 from autograder import sandbox
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = NBGRADERS_WARNINGS
 NAMED = {case.name: case for case in CASES}
 
 

@@ -20,6 +20,16 @@ from autograder.targets import CheckTargets, Figure
 from codesign import cost
 from codesign.models import VGG
 
+# Of nbgrader's own models, connections and kernels, not ours.
+NBGRADERS_WARNINGS = [
+    pytest.mark.filterwarnings(f"ignore::{warning}")
+    for warning in (
+        "sqlalchemy.exc.SAWarning",
+        "DeprecationWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
+]
 LAB = "toy"
 CALL_DEADLINE_S = 5.0
 DOUBLE = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
