@@ -24,6 +24,7 @@ from codesign import datasets
 
 MAX_NOTEBOOK_BYTES = 20 * 2**20
 MAX_CELL_CHARACTERS = 200_000
+MAX_LINE = 5_000  # in code; the colours of some lines of 200,000 take formgrader ten minutes
 MAX_FILES = 200
 MAX_SUBMISSION_BYTES = 128 * 2**20  # of artifacts for one image set
 MAX_PROBLEMS = 20  # of one kind that are told
@@ -61,6 +62,9 @@ def take_in(release: Path, submitted: Path) -> Intake:
             continue
         if len(found[0]) > MAX_CELL_CHARACTERS:
             problems.append(f"cell {name!r} has {len(found[0]):,} characters: too many")
+            continue
+        if cell.cell_type == "code" and (n := max(map(len, found[0].split("\n")))) > MAX_LINE:
+            problems.append(f"cell {name!r} has a line of {n:,} characters: too many")
             continue
         cell.source = harmless.markdown(found[0]) if cell.cell_type == "markdown" else found[0]
     return Intake(notebook, tuple(problems))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,13 +85,17 @@ def joined(groups: list[Path], command: list[str]) -> list[str]:
     return ["sh", "-c", script, "sh", *map(str, groups), "--", *command]
 
 
-def remove(groups: list[Path]) -> None:
-    """Remove groups whose processes have ended; one that is still in use stays."""
+def remove(groups: list[Path], patience_s: float = 0.0) -> None:
+    """Remove groups whose processes have ended; one that is in use for longer stays."""
+    end = time.monotonic() + patience_s
     for group in groups:
-        try:
-            group.rmdir()
-        except OSError:
-            continue
+        while group.exists():
+            try:
+                group.rmdir()
+            except OSError:
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.02)
 
 
 def excess(pid: int, shared: list[Path]) -> str | None:

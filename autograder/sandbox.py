@@ -200,7 +200,7 @@ class Sandbox:
                         pipe.close()
             self.process.wait()
             self.process = None
-        limits.remove(self.groups)
+        limits.remove(self.groups, patience_s=1.0)  # what was killed needs a moment to be gone
         self.groups = []
 
 

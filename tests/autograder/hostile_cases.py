@@ -642,6 +642,7 @@ CASES = [
         "",
         harm=notebook(lambda c: c["cells"][1].update(source="def double(x): return '\ud800'")),
     ),
+    Case(48, "a line of a hundred thousand characters", LOSES, "too many", "a." * 50_000 + "a"),
     Case(48, "a cell of a million characters", LOSES, "too many", "x = '" + "y" * 10**6 + "'"),
     Case(49, "asking for input", LOSES, "", body("return input('points? ')")),
     Case(
