@@ -22,8 +22,8 @@ from pathlib import Path
 from autograder import archive
 from autograder.exchange import ExchangeError, read_file
 from autograder.grading import Course
+from autograder.intake import STUDENT_ID
 
-STUDENT = re.compile(r"[\w@][\w@.+ '-]{0,99}")  # becomes a folder's name
 LAYOUT = r"(?:.*/)?(?P<student>[^/]+)_{lab}\.(?:zip|ipynb)"
 
 
@@ -56,7 +56,7 @@ def collect(course: Course, lab: str, source: Path, pattern: str | None = None) 
         student = (match["student"] or "").strip() if match else ""
         if match is None:
             done.append(Collected(name, "", "skipped", "its name does not fit the pattern"))
-        elif not STUDENT.fullmatch(student) or ".." in student:
+        elif not STUDENT_ID.fullmatch(student):
             done.append(Collected(name, student, "skipped", f"{student!r} is no student's id"))
         elif student in taken:
             done.append(Collected(name, student, "skipped", f"{taken[student]} is this student's"))

@@ -179,6 +179,9 @@ def _graded(
     def units() -> Iterator[bytes]:
         """What is left to judge; what was judged before goes to the gradebook on the way."""
         for student in students:
+            if not intake.STUDENT_ID.fullmatch(student):
+                ready.append(Graded(student, (), ("not graded: this is no student's id",)))
+                continue
             submission = intake.accept(
                 course.released(lab), course.folder("submitted", student, lab)
             )

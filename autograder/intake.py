@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from autograder import archive, artifacts, harmless
 from autograder.exchange import ExchangeError, read_file
 from codesign import datasets
 
+STUDENT_ID = re.compile(
+    r"(?!.*\.\.)[\w@][\w@.+ '-]{0,99}"
+)  # a folder's name; formgrader shows it raw
 MAX_NOTEBOOK_BYTES = 20 * 2**20
 MAX_CELL_CHARACTERS = 200_000
 MAX_LINE = 5_000  # in code; the colours of some lines of 200,000 take formgrader ten minutes

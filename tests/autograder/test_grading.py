@@ -9,7 +9,16 @@ import sys
 import nbformat
 import pytest
 from hostile_cases import CASES, hand_in_case
-from toy_lab import CHANNELS, DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in, just_half
+from toy_lab import (
+    CHANNELS,
+    DOUBLE,
+    LAB,
+    NBGRADERS_WARNINGS,
+    half_zero,
+    hand_in,
+    judge_by_reading,
+    just_half,
+)
 
 from autograder import grading, judge, sandbox
 from autograder.kernel import KernelStudent
@@ -138,6 +147,17 @@ def test_an_unreleased_lab_is_named(course):
     (course.root / "gradebook.db").unlink()
     with pytest.raises(grading.NotReleased, match="generate_assignment"):
         list(grading.grade(course.root, LAB, unisolated=True, workers=0))
+
+
+def test_a_folder_whose_name_is_no_students_id_is_told_and_not_graded(course):
+    hand_in(course, "alice", model=half_zero())
+    for name in ("<script>alert(1)<", "a..b", "-x"):
+        hand_in(course, name, model=half_zero())
+    options = {"unisolated": True, "workers": 0, "progress": False, "job": judge_by_reading}
+    done = {one.student: one for one in grading.grade(course.root, LAB, **options)}
+    assert done.pop("alice").points == 5
+    assert [one.problems for one in done.values()] == [("not graded: this is no student's id",)] * 3
+    assert list(scores(course)) == ["alice"]
 
 
 SPY = """
