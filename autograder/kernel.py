@@ -271,8 +271,25 @@ class KernelStudent:
         if self.restarts > MAX_RESTARTS:
             raise KernelStopped(f"the kernel was lost {self.restarts} times; no further attempt")
         self.restarts += 1
-        kernel = Kernel(self.sandbox, self.dataset, self.environment)
+        kernel = self._start_one()
         for code in self.good_cells:
             kernel.execute(code, 60)
         self.kernel = kernel
         return kernel
+
+    def _start_one(self) -> Kernel:
+        """A kernel; where none comes up, once more in a sandbox that is new altogether.
+
+        Raises:
+            SandboxError: no line of the student's has run, so that it is this machine's trouble.
+        """
+        try:
+            return Kernel(self.sandbox, self.dataset, self.environment)
+        except KernelStopped:
+            self.sandbox.end()
+        try:
+            return Kernel(self.sandbox, self.dataset, self.environment)
+        except KernelStopped as stopped:
+            if self.restarts > 1:
+                raise
+            raise SandboxError(str(stopped)) from None

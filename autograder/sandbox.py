@@ -144,7 +144,7 @@ class Sandbox:
                 return
         except SandboxError:
             pass
-        self._end()
+        self.end()
 
     def clear(self) -> None:
         """Stop the kernel and forget everything of its submission."""
@@ -154,11 +154,11 @@ class Sandbox:
 
     def close(self) -> None:
         """End all processes and remove the folder."""
-        self._end()
+        self.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _launch(self) -> None:
-        self._end()
+        self.end()
         self.shown = _course()
         argv = [*FORK_SERVER, *([] if self.warm else ["--once"])]
         if self.isolated:
@@ -187,11 +187,12 @@ class Sandbox:
         except OSError as error:
             raise SandboxError(f"the sandbox ended: {error}") from None
         if not answer:
-            self._end()
+            self.end()
             raise SandboxError("the sandbox ended" if ready else "the sandbox does not answer")
         return answer
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End all processes; the next kernel starts with new ones."""
         if self.process is not None:
             self.process.kill()
             for pipe in (self.process.stdin, self.process.stdout):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import typer
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from codesign import checkpoints, cifar10, glyphs
@@ -140,6 +141,16 @@ def prepare(name: str, split: str) -> Path:
     identity = cifar10.identity(source) if source else None
     if _is_usable(path, identity):
         return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{name}.lock")):  # another process may be making it just now
+        if not _is_usable(path, identity):
+            _make(name, split, source, identity)
+    return path
+
+
+def _make(name: str, split: str, source: Path | None, identity: str | None) -> None:
+    """Generate or decode a split into the cache (of CIFAR-10 all of its source)."""
+    path = cache_file(name, split)
     if name == "glyphs":
         _store(path, glyphs.generate(split), "codesign.glyphs", "generated")
     elif source is None or identity is None:
@@ -153,7 +164,6 @@ def prepare(name: str, split: str) -> Path:
     else:
         for part, images in cifar10.decode(source):
             _store(cache_file(name, part), images, str(source), identity)
-    return path
 
 
 def _is_usable(path: Path, identity: str | None) -> bool:

@@ -21,7 +21,7 @@ from toy_lab import (
 )
 
 from autograder import grading, judge, sandbox
-from autograder.kernel import KernelStudent
+from autograder.kernel import Kernel, KernelStopped, KernelStudent
 from codesign.models import VGG
 
 needs_sandbox = pytest.mark.skipif(
@@ -147,6 +147,30 @@ def test_an_unreleased_lab_is_named(course):
     (course.root / "gradebook.db").unlink()
     with pytest.raises(grading.NotReleased, match="generate_assignment"):
         list(grading.grade(course.root, LAB, unisolated=True, workers=0))
+
+
+def test_a_kernel_that_does_not_start_is_not_the_students_fault(course, monkeypatch):
+    """Once: another one is started. Always: the judge says so, and keeps no verdict."""
+    hand_in(course, "alice", model=half_zero())
+    failures = [1]
+    start = Kernel.__init__
+
+    def stumbling(self, *arguments):
+        if failures and failures[0]:
+            failures[0] -= 1
+            raise KernelStopped("no kernel today")
+        start(self, *arguments)
+
+    monkeypatch.setattr(Kernel, "__init__", stumbling)
+    assert graded(course, unisolated=True)["alice"].points == 5
+    assert failures == [0]
+    failures[0] = 1_000
+    (course.root / ".autograder" / "verdicts" / LAB / "alice.ipynb").unlink()
+    [alice] = graded(course, unisolated=True).values()
+    assert alice.points == 0
+    assert "the judge could not judge this: SandboxError: no kernel today" in alice.problems
+    failures[0] = 0
+    assert graded(course, unisolated=True)["alice"].points == 5
 
 
 def test_a_folder_whose_name_is_no_students_id_is_told_and_not_graded(course):

@@ -11,6 +11,8 @@ import pickle
 import re
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -127,8 +129,13 @@ def same(a: dict[str, datasets.ImageSet], b: dict[str, datasets.ImageSet]) -> bo
     )
 
 
+def cached(place: Path) -> list[Path]:
+    """What lies in the cache, besides its lock."""
+    return [path for path in (place / "cache").iterdir() if not path.name.startswith(".")]
+
+
 def nothing_cached(place: Path) -> bool:
-    return list((place / "cache").iterdir()) == []
+    return cached(place) == []
 
 
 def refuses(place: Path, *words: str) -> None:
@@ -514,11 +521,11 @@ def test_a_damaged_cache_without_a_source_does_not_stay_in_the_way(place):
 def test_a_source_that_broke_later_changes_nothing_in_the_cache(place):
     path = write_zip(place / "data/cifar10.zip", layout())
     load_all()
-    before = {p.name: p.read_bytes() for p in (place / "cache").iterdir()}
+    before = {p.name: p.read_bytes() for p in cached(place)}
     path.write_bytes(b"broken")
     with pytest.raises(ValueError, match="not a whole zip file"):
         datasets.load("cifar10", "test")
-    assert {p.name: p.read_bytes() for p in (place / "cache").iterdir()} == before
+    assert {p.name: p.read_bytes() for p in cached(place)} == before
 
 
 def test_a_full_disk_leaves_no_pieces(place, monkeypatch):
@@ -545,7 +552,7 @@ def test_threads_may_prepare_at_once(place):
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: load_all(), range(4)))
     assert all(same(results[0], other) for other in results[1:])
-    assert len(list((place / "cache").iterdir())) == 3
+    assert len(cached(place)) == 3
 
 
 def test_glyphs_of_another_version_are_another_file(monkeypatch):
@@ -681,14 +688,14 @@ def test_a_whole_download_is_found_afterwards(place, monkeypatch):
 
     fake_download(monkeypatch, whole)
     assert cifar10.download(place / "cache") == datasets.find_cifar10()
-    assert [p.name for p in (place / "cache").iterdir()] == ["cifar-10-batches-py"]
+    assert [p.name for p in cached(place)] == ["cifar-10-batches-py"]
 
 
 def test_the_command_decodes_what_is_there(place, capsys):
     write_zip(place / "data/cifar10.zip", layout())
     datasets.main("cifar10")
     assert "10 images for val" in capsys.readouterr().out
-    assert len(list((place / "cache").iterdir())) == 3
+    assert len(cached(place)) == 3
 
 
 def test_the_command_refuses_an_unknown_name():
@@ -723,3 +730,23 @@ def test_normalized_pixels_are_what_models_take():
 def test_floats_are_not_normalized_twice():
     with pytest.raises(ValueError, match=r"float32.*uint8"):
         datasets.normalize(torch.zeros(1, 3, 32, 32))
+
+
+def test_two_processes_make_a_split_once(tmp_path):
+    """A cache file that is replaced while another process shows it to a sandbox is gone there."""
+    program = (
+        "import sys; from codesign import datasets, glyphs\n"
+        "made = glyphs.generate\n"
+        "glyphs.generate = lambda split: (print('made', flush=True), made(split))[1]\n"
+        "datasets.prepare('glyphs', 'val')"
+    )
+    environment = {**os.environ, "CODESIGN_CACHE": str(tmp_path)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in running]
+    assert sorted(said) == ["", "", "made\n"]
+    assert [process.returncode for process in running] == [0, 0, 0]
