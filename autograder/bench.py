@@ -43,7 +43,7 @@ for student in sys.argv[2:]:
 """
 HERE = "from autograder import bench; bench."  # of a child process
 
-Way = Callable[[Path], None]
+Way = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def sharded(folder: Path, lab: str, shards: int) -> None:
             done.result()
 
 
-def ours(folder: Path, lab: str, workers: int) -> None:
-    """``autograder grade``."""
-    _run([sys.executable, "-c", f"{HERE}grade('.', {lab!r}, {workers})"], folder)
+def ours(folder: Path, lab: str, workers: int) -> str:
+    """``autograder grade``; returns what :func:`grade` prints."""
+    return _run([sys.executable, "-c", f"{HERE}grade('.', {lab!r}, {workers})"], folder)
 
 
 def alone(folder: Path, lab: str) -> None:
@@ -99,13 +99,14 @@ def alone(folder: Path, lab: str) -> None:
     _run([sys.executable, "-c", f"{HERE}cells_and_checks('.', {lab!r})"], folder)
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], folder: Path) -> str:
     # Nobody trains: stock nbgrader would make anew what was not handed in.
     dataset = os.environ.get("CODESIGN_DATASET", "glyphs")
     environment = {**os.environ, GRADING: "1", "CODESIGN_DATASET": dataset}
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     if ran.returncode:
         raise RuntimeError(f"{command}: {ran.stderr[-3_000:]}")
+    return ran.stdout
 
 
 def grade(folder: str, lab: str, workers: int | None = None) -> None:
@@ -232,14 +233,7 @@ def memory(root: Path, students: int = 1_000) -> list[int]:
     """Bytes of the grading process alone after each submission of the five-cell notebook."""
     name = bench_classes.SMALL
     folder = bench_classes.small(root / "many", bench_classes.WIRED, students)
-    ran = subprocess.run(
-        [sys.executable, "-c", f"{HERE}grade('.', {name!r})"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    told = json.loads(ran.stdout.splitlines()[-1])
+    told = json.loads(ours(folder, name, pool.default_workers()).splitlines()[-1])
     wrong = {student: p for student, p in told["points"].items() if p != 3}
     if len(told["points"]) != students or wrong:
         raise RuntimeError(f"{len(told['points'])} of {students} graded; wrong: {wrong}")

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder import checking, grading, intake, judge, lab, render, sandbox, targets
+from autograder import checking, grading, intake, judge, lab, page, render, sandbox, targets
 from autograder.checking import Row, StudentError, Verdict
 from autograder.kernel import KernelStudent
 
@@ -190,8 +190,4 @@ def text(done: Retrained) -> str:
 def write(done: Retrained, lab_name: str, root: Path) -> Path:
     """Store the comparison as ``reports/LAB-retrained-STUDENT.json`` below ``root``."""
     path = root / "reports" / f"{lab_name}-retrained-{done.student}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({**asdict(done), "agrees": done.agrees}, indent=1) + "\n")
-    part.replace(path)
-    return path
+    return page.write(path, json.dumps({**asdict(done), "agrees": done.agrees}, indent=1) + "\n")
