@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from nbgrader.api import Gradebook
 
 from autograder import bench_classes, checking, grading, intake, judge, pool, targets, work
 from autograder.checking import LocalStudent
@@ -43,7 +44,7 @@ for student in sys.argv[2:]:
 """
 HERE = "from autograder import bench; bench."  # of a child process
 
-Way = Callable[[Path], object]
+Way = Callable[[Path], str | None]  # grades the class in a folder; may return printed points
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def timed(run: Callable[[], object]) -> Run:
 # --- ways of grading a class ---------------------------------------------------------------------
 
 
-def stock(folder: Path, lab: str) -> None:
+def stock(folder: Path, lab: str, dataset: str = "glyphs") -> None:
     """``nbgrader autograde``: one after another."""
-    _run([sys.executable, "-m", "nbgrader", "autograde", lab, "--force"], folder)
+    _run([sys.executable, "-m", "nbgrader", "autograde", lab, "--force"], folder, dataset)
 
 
 def sharded(folder: Path, lab: str, shards: int) -> None:
@@ -89,19 +90,18 @@ def sharded(folder: Path, lab: str, shards: int) -> None:
             done.result()
 
 
-def ours(folder: Path, lab: str, workers: int) -> str:
+def ours(folder: Path, lab: str, workers: int, dataset: str = "glyphs") -> str:
     """``autograder grade``; returns what :func:`grade` prints."""
-    return _run([sys.executable, "-c", f"{HERE}grade('.', {lab!r}, {workers})"], folder)
+    return _run([sys.executable, "-c", f"{HERE}grade('.', {lab!r}, {workers})"], folder, dataset)
 
 
-def alone(folder: Path, lab: str) -> None:
-    """The cells and the checks, and nothing else."""
-    _run([sys.executable, "-c", f"{HERE}cells_and_checks('.', {lab!r})"], folder)
+def alone(folder: Path, lab: str, dataset: str) -> str:
+    """The cells and the checks, and nothing else; returns what :func:`cells_and_checks` prints."""
+    return _run([sys.executable, "-c", f"{HERE}cells_and_checks('.', {lab!r})"], folder, dataset)
 
 
-def _run(command: list[str], folder: Path) -> str:
+def _run(command: list[str], folder: Path, dataset: str = "glyphs") -> str:
     # Nobody trains: stock nbgrader would make anew what was not handed in.
-    dataset = os.environ.get("CODESIGN_DATASET", "glyphs")
     environment = {**os.environ, GRADING: "1", "CODESIGN_DATASET": dataset}
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     if ran.returncode:
@@ -181,7 +181,7 @@ def small(root: Path, students: int = 20, rounds: int = 3) -> dict[str, list[Run
         f"nbgrader, {2 * cores} shards": (plain, lambda at: sharded(at, lab, 2 * cores)),
         "autograder grade": (wired, lambda at: ours(at, lab, cores)),
     }
-    return _interleaved(root, ways, rounds)
+    return _interleaved(root, ways, rounds, sum(points for _, _, points in bench_classes.CELLS))
 
 
 def lab(
@@ -192,17 +192,18 @@ def lab(
     wired = bench_classes.lab(source, root / "wired", name, dataset, students, wired=True)
     cores = pool.default_workers()
     ways: dict[str, tuple[Path, Way]] = {
-        "nbgrader autograde": (plain, lambda at: stock(at, name)),
-        "nbgrader, judge wired in": (wired, lambda at: stock(at, name)),
-        "autograder grade, 1 worker": (wired, lambda at: ours(at, name, 1)),
-        "autograder grade": (wired, lambda at: ours(at, name, cores)),
-        "cells and checks alone": (wired, lambda at: alone(at, name)),
+        "nbgrader autograde": (plain, lambda at: stock(at, name, dataset)),
+        "nbgrader, judge wired in": (wired, lambda at: stock(at, name, dataset)),
+        "autograder grade, 1 worker": (wired, lambda at: ours(at, name, 1, dataset)),
+        "autograder grade": (wired, lambda at: ours(at, name, cores, dataset)),
+        "cells and checks alone": (wired, lambda at: alone(at, name, dataset)),
     }
-    return _interleaved(root, ways, rounds)
+    full = sum(check.points for check in targets.lab(name).values())
+    return _interleaved(root, ways, rounds, full)
 
 
 def _interleaved(
-    root: Path, ways: Mapping[str, tuple[Path, Way]], rounds: int
+    root: Path, ways: Mapping[str, tuple[Path, Way]], rounds: int, full: float
 ) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {name: [] for name in ways}
     for number in range(rounds):
@@ -210,10 +211,30 @@ def _interleaved(
             at = root / "run"
             shutil.rmtree(at, ignore_errors=True)
             shutil.copytree(pristine, at)
-            runs[name].append(timed(lambda way=way, at=at: way(at)))  # type: ignore[misc]
-            wall = runs[name][-1].wall_s
-            print(f"round {number + 1}, {name}: {wall:.0f} s", file=sys.stderr, flush=True)
+            run, points = _once(way, at)
+            if (best := max(points.values())) < full:  # no right submission found: not the work
+                raise RuntimeError(f"{name}: best of the class got {best:g} of {full:g} points")
+            runs[name].append(run)
+            print(f"round {number + 1}, {name}: {run.wall_s:.0f} s", file=sys.stderr, flush=True)
     return runs
+
+
+def _once(way: Way, folder: Path) -> tuple[Run, dict[str, float]]:
+    printed: list[str | None] = []
+    run = timed(lambda: printed.append(way(folder)))
+    return run, _points(folder, printed[0])
+
+
+def _points(folder: Path, printed: str | None) -> dict[str, float]:
+    """Points of the class: as printed, or from nbgrader's gradebook."""
+    if printed:
+        return json.loads(printed.splitlines()[-1])["points"]
+    with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as gradebook:
+        return {
+            submission.student.id: submission.score
+            for assignment in gradebook.assignments
+            for submission in assignment.submissions
+        }
 
 
 def table(runs: Mapping[str, list[Run]], students: int) -> str:

@@ -108,5 +108,6 @@ def lab(root: Path, folder: Path, name: str, dataset: str, students: int, *, wir
     if not wired:
         config = (folder / "nbgrader_config.py").read_text().replace("wire(c)", "")
         config += f"c.ExecutePreprocessor.timeout = {judge.BUDGET_S:.0f}\n"
+        config += 'c.CourseDirectory.ignore.remove("outputs")\n'  # its kernel reads them
         (folder / "nbgrader_config.py").write_text(config)
     return folder

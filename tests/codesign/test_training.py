@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import resource
 
 import pytest
 import torch
@@ -425,3 +427,15 @@ def test_recipes_name_networks_sets_and_settings_that_exist():
             assert arguments.keys() <= {"teachers", *training.fit.__annotations__}
             for teacher in arguments.get("teachers", []):
                 assert teacher in range(i) or (teacher, dataset) in training.RECIPES
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="malloc of another kind")
+def test_memory_of_one_evaluation_serves_the_next():
+    data = images(200)
+    model = fresh({"architecture": "vgg", "channels": [64, "M", 64]})
+    training.evaluate(model, data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    training.evaluate(model, data)
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    one_activation = 100 * 64 * 32 * 32 * 4 / resource.getpagesize()
+    assert pages < one_activation / 4

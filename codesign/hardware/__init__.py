@@ -1,0 +1,1 @@
+"""Models of hardware, small enough to read: devices, energy, accelerators."""

@@ -1,0 +1,255 @@
+"""Devices from microcontroller to data-centre GPU as two numbers each, and the roofline they span.
+
+Peak arithmetic rate by number format, memory bandwidth, memory size; every number with its source
+and year, dense rates only (a rate "with sparsity" is halved). One multiply–accumulate is two
+operations. Leaves out caches, power and everything else that separates a peak from a program. The
+reader's machine is measured, not looked up. Taught in Lecture 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from codesign import measure
+
+GB, MB, KIB = 1e9, 1e6, 2**10
+TERA, GIGA = 1e12, 1e9
+FORMATS = ("fp32", "tf32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Device:
+    """One chip or board.
+
+    Args:
+        kind: microcontroller, board, phone, cpu, gpu or accelerator.
+        year: of introduction.
+        peak_ops_s: operations per second by number format, dense; fp16 and int8 with the chip's
+            matrix unit where it has one. A MAC is 2 operations.
+        bandwidth_bytes_s: of the memory that holds the weights.
+        memory_bytes: size of that memory.
+        source: document, and its year, of every number; ``computed`` where one follows from others.
+
+    Raises:
+        ValueError: no rate, an unknown format, a number that is not positive, or no source.
+    """
+
+    name: str
+    kind: str
+    year: int
+    peak_ops_s: Mapping[str, float]
+    bandwidth_bytes_s: float
+    memory_bytes: float
+    source: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        numbers = [*self.peak_ops_s.values(), self.bandwidth_bytes_s, self.memory_bytes]
+        unknown = set(self.peak_ops_s) - set(FORMATS)
+        if unknown or not self.peak_ops_s or min(numbers) <= 0 or not self.source.strip():
+            raise ValueError(
+                f"got {self!r}; allowed: rates of {', '.join(FORMATS)}, positive, and a source"
+            )
+
+    @property
+    def best_format(self) -> str:
+        """The format with the highest rate."""
+        return max(self.peak_ops_s, key=lambda name: self.peak_ops_s[name])
+
+    def ridge(self, number: str = "") -> float:
+        """Operations per byte at which memory and arithmetic are equally busy (the ridge point).
+
+        Args:
+            number: a format of this device; default: its fastest.
+
+        Raises:
+            ValueError: a format that the source gives no rate for.
+        """
+        return self._peak(number) / self.bandwidth_bytes_s
+
+    def attainable(self, intensity: float, number: str = "") -> float:
+        """Roofline: operations per second at ``intensity`` operations per byte moved.
+
+        Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009: min(peak, intensity ·
+        bandwidth).
+
+        Raises:
+            ValueError: an intensity that is not positive, or an unknown format.
+        """
+        if not intensity > 0:
+            raise ValueError(f"got intensity {intensity}; allowed: above 0")
+        return min(self._peak(number), intensity * self.bandwidth_bytes_s)
+
+    def _peak(self, number: str) -> float:
+        number = number or self.best_format
+        if number not in self.peak_ops_s:
+            raise ValueError(f"got {number!r}; allowed: {', '.join(self.peak_ops_s)}")
+        return self.peak_ops_s[number]
+
+
+_LISTED = (
+    Device(
+        "STM32F407 (Cortex-M4)",
+        "microcontroller",
+        2011,
+        # 168 MHz: one VFMA in 3 cycles; one SMLAD, two 16-bit MACs, a cycle, 8-bit data widened
+        {"fp32": 168e6 * 2 / 3, "int8": 168e6 * 4},
+        168e6 * 4,  # one 32-bit word a cycle from SRAM
+        192 * KIB,
+        "ST DS8626 rev 9 (2020): clock, SRAM; Arm DDI 0439B (2010), table 3-1 and 7-1: cycles; "
+        "rates and bandwidth computed",
+    ),
+    Device(
+        "STM32F746 (Cortex-M7)",
+        "microcontroller",
+        2014,
+        # 216 MHz: one VFMA and one SMLAD a cycle, 64-bit AXI bus
+        {"fp32": 216e6 * 2, "int8": 216e6 * 4},
+        216e6 * 8,
+        320 * KIB,
+        "ST DS10916 rev 4 (2016): clock, SRAM, AXI bus; Arm Cortex-M7 (2014): one SIMD MAC "
+        "a cycle; rates and bandwidth computed",
+    ),
+    Device(
+        "Raspberry Pi 5 (4 × Cortex-A76)",
+        "board",
+        2023,
+        # 2.4 GHz, two 128-bit pipes a core: 8 fp32 or 16 fp16 FMA, 32 int8 MAC (SDOT) a cycle
+        {"fp32": 4 * 2.4e9 * 16, "fp16": 4 * 2.4e9 * 32, "int8": 4 * 2.4e9 * 64},
+        4267e6 * 4,
+        8 * 2**30,
+        "Raspberry Pi 5 product brief (2023): clock, LPDDR4X-4267, 32 bit; Arm Cortex-A76 software "
+        "optimization guide (2018), table 3-15: two pipes; rates and bandwidth computed",
+    ),
+    Device(
+        "Snapdragon 888",
+        "phone",
+        2020,
+        {"int8": 26 * TERA},
+        3200e6 * 2 * 8,
+        16 * 2**30,
+        "Qualcomm product brief 87-PU817-1 (2020): 26 TOPS, LPDDR5 at 3200 MHz, up to 16 GB; "
+        "bandwidth computed for 64 bit",
+    ),
+    Device(
+        "Jetson Orin Nano 8GB",
+        "board",
+        2022,
+        {"fp32": 1.28 * TERA, "int8": 20 * TERA},
+        68 * GB,
+        8 * 2**30,
+        "NVIDIA DS-11105-001 (2023): 40 sparse = 20 dense TOPS, 1024 cores at 625 MHz, 68 GB/s; "
+        "fp32 computed",
+    ),
+    Device(
+        "TPU v1",
+        "accelerator",
+        2015,
+        {"int8": 92 * TERA},
+        34 * GB,
+        8 * 2**30,
+        "Jouppi et al., ISCA 2017, table 2",
+    ),
+    Device(
+        "Tesla K20X",
+        "gpu",
+        2012,
+        {"fp32": 2688 * 2 * 732e6},
+        250 * GB,
+        6 * 2**30,
+        "NVIDIA BD-06397-001 v07 (2013): 2688 cores, 732 MHz, 250 GB/s; fp32 computed",
+    ),
+    Device(
+        "Tesla V100 SXM2",
+        "gpu",
+        2017,
+        {"fp32": 15.7 * TERA, "fp16": 125 * TERA},
+        900 * GB,
+        16 * 2**30,
+        "NVIDIA WP-08608-001 v1.1 (2017), table 1",
+    ),
+    Device(
+        "A100 SXM 80GB",
+        "gpu",
+        2020,
+        {"fp32": 19.5 * TERA, "tf32": 156 * TERA, "fp16": 312 * TERA, "int8": 624 * TERA},
+        2039 * GB,
+        80 * 2**30,
+        "NVIDIA A100 data sheet 1758950 r4 (2021)",
+    ),
+    Device(
+        "GeForce RTX 4090",
+        "gpu",
+        2022,
+        {"fp32": 82.6 * TERA, "tf32": 82.6 * TERA, "fp16": 165.2 * TERA, "int8": 660.6 * TERA},
+        1008 * GB,
+        24 * 2**30,
+        "NVIDIA Ada GPU architecture v2.02 (2023), appendix A; fp16 with fp32 accumulation",
+    ),
+    Device(
+        "H100 SXM",
+        "gpu",
+        2022,
+        {"fp32": 66.9 * TERA, "tf32": 494.7 * TERA, "fp16": 989.4 * TERA, "int8": 1978.9 * TERA},
+        3352 * GB,
+        80 * 2**30,
+        "NVIDIA H100 architecture v1.04 (2023), tables 1 and 2",
+    ),
+    Device(
+        "H200 SXM",
+        "gpu",
+        2023,
+        {"fp32": 67 * TERA, "tf32": 494.5 * TERA, "fp16": 989.5 * TERA, "int8": 1979 * TERA},
+        4800 * GB,
+        141 * GB,
+        "NVIDIA H200 data sheet 3002446 (2023); rates with sparsity halved",
+    ),
+)
+DEVICES: Mapping[str, Device] = {device.name: device for device in _LISTED}
+
+
+def get(name: str) -> Device:
+    """The device whose name starts with ``name``.
+
+    Raises:
+        ValueError: none or several do.
+    """
+    found = [device for device in _LISTED if device.name.startswith(name)]
+    if len(found) != 1:
+        raise ValueError(f"got {name!r}; allowed: one of {', '.join(DEVICES)}")
+    return found[0]
+
+
+def this_machine(
+    *, threads: int | None = None, rounds: int = 7, size: int = 1536, megabytes: int = 256
+) -> Device:
+    """Peak fp32 rate and read bandwidth of the machine that runs this, measured.
+
+    The rate is that of a ``[size, size]`` matrix product, the bandwidth that of a sum over
+    ``megabytes`` MB that no cache holds; the median of ``rounds`` interleaved samples each. Both
+    are what a good library reaches, so real programs stay below the roof that they span.
+
+    Args:
+        threads: torch threads; default: as set.
+    """
+    square, long = torch.ones(size, size), torch.ones(int(megabytes * MB) // 4)
+    calls = {"product": lambda: square @ square, "sum": lambda: long.sum()}
+    used = threads or torch.get_num_threads()
+    times = measure.latency(calls, rounds=rounds, warm_up=2, threads=used)
+    return Device(
+        f"this machine, {used} thread{'s' if used > 1 else ''}",
+        "cpu",
+        2026,
+        {"fp32": 2 * size**3 / times["product"].median},
+        4 * len(long) / times["sum"].median,
+        _memory_bytes(),
+        f"measured: {times.machine}",
+    )
+
+
+def _memory_bytes() -> float:
+    import psutil
+
+    return float(psutil.virtual_memory().total)
