@@ -13,8 +13,6 @@ import tempfile
 import threading
 import zipfile
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder import intake, judge, targets
+from autograder.version import source_version
 
 _one_at_a_time = threading.Lock()  # a check seeds torch; sandboxes are lent one by one
 
@@ -104,17 +103,3 @@ def targets_version(lab: str) -> str:
     """Changes with every change of the lab's targets."""
     table: dict[str, Any] = {name: asdict(check) for name, check in targets.lab(lab).items()}
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=1)
-def source_version() -> str:
-    """Changes with every change of the judge or the course library."""
-    digest = hashlib.sha256()
-    for package in ("autograder", "codesign"):
-        spec = find_spec(package)
-        assert spec is not None
-        assert spec.origin is not None
-        root = Path(spec.origin).parent
-        for path in sorted(root.rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -23,6 +23,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from codesign.hardware.device import Device
 from codesign.measure import Measurement
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart by all common kinds of colour vision.
@@ -64,6 +65,26 @@ def measured(
     style = {"fmt": "o", "color": COLOURS["measured"], "capsize": 2, "elinewidth": 1, **style}
     spread = [figure.iqr / 2 * scale for figure in figures]
     ax.errorbar(x, [figure.median * scale for figure in figures], yerr=spread, **style)
+
+
+def roofline(
+    ax: Axes,
+    machine: Device,
+    number: str = "",
+    *,
+    intensities: tuple[float, float] = (0.01, 1e5),
+    **style: Any,
+) -> None:
+    """Draw what ``machine`` attains at each arithmetic intensity, on logarithmic axes.
+
+    Args:
+        number: the number format; default: the machine's fastest.
+        intensities: from and to, operations per byte.
+        style: passed to ``Axes.loglog``.
+    """
+    low, high = intensities
+    x = sorted({low, high, min(max(machine.ridge(number), low), high)})
+    ax.loglog(x, [machine.attainable(i, number) for i in x], **style)
 
 
 def pareto(

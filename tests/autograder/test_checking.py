@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from autograder import artifacts, checking, render, targets
 from autograder.checking import Cases, Row, StudentError, Verdict, compare, credit
 from autograder.exchange import ExchangeError
+from codesign.datasets import DatasetCard, ImageSet
 from codesign.models import VGG
 
 finite = st.floats(-1e6, 1e6)
@@ -173,3 +174,27 @@ def test_malformed_records_are_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
     with pytest.raises(ExchangeError):
         artifacts.fetch(tmp_path, "a")
+
+
+def test_the_dense_accuracy_is_measured_once_and_again_when_anything_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path))
+    images = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
+    card = DatasetCard("glyphs", "val", tuple("abcdefghij"), "made here", "a test")
+    held = ImageSet(images, torch.arange(3), card)
+    monkeypatch.setattr(checking, "held_out", lambda dataset, seed: held)
+    answers = iter([0.25, 0.5, 0.75, 1.0])
+    monkeypatch.setattr(checking.training, "evaluate", lambda model, data: next(answers))
+
+    def asked() -> float:
+        checking._dense_accuracy.cache_clear()  # another process
+        return checking._dense_accuracy("glyphs", 1)
+
+    assert [asked(), asked()] == [0.25, 0.25]
+    images[0] = 1
+    assert [asked(), asked()] == [0.5, 0.5]
+    monkeypatch.setattr(checking, "source_version", lambda: "another judge")
+    assert asked() == 0.75
+    for kept in tmp_path.iterdir():
+        kept.write_text("nan")
+    assert asked() == 1.0
+    checking._dense_accuracy.cache_clear()
