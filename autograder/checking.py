@@ -8,28 +8,20 @@ held-out images.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib
 import math
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 
-from autograder import artifacts, exchange, targets
+from autograder import artifacts, exchange, held_out, targets
 from autograder.targets import Figure
-from autograder.version import source_version
-from codesign import checkpoints, datasets, glyphs, training
-from codesign.datasets import DatasetCard, ImageSet
+from codesign.datasets import ImageSet
 from codesign.models import VGG
 
-PUBLIC_SEED = 0
 CALL_DEADLINE_S = 20.0
 
 
@@ -118,9 +110,9 @@ class Student(Protocol):
 class Cases:
     """Inputs of a check, drawn from ``seed``: the public one, or the judge's secret."""
 
-    def __init__(self, check: str, dataset: str, seed: int = PUBLIC_SEED) -> None:
+    def __init__(self, check: str, dataset: str, seed: int = held_out.PUBLIC_SEED) -> None:
         self.name, self.dataset, self.seed = check, dataset, seed
-        self.public = seed == PUBLIC_SEED
+        self.public = seed == held_out.PUBLIC_SEED
         mixed = sum(ord(c) * 31**i for i, c in enumerate(check)) + seed
         self.generator = torch.Generator().manual_seed(mixed % 2**63)
 
@@ -139,54 +131,17 @@ class Cases:
     @property
     def images(self) -> ImageSet:
         """The validation images when public, the judge's when graded."""
-        return held_out(self.dataset, self.seed)
+        return held_out.images(self.dataset, self.seed)
 
     @property
     def dense(self) -> VGG:
         """A fresh copy of the shipped dense VGG."""
-        return dense(self.dataset)
+        return held_out.dense(self.dataset)
 
     @property
     def dense_accuracy(self) -> float:
         """Accuracy of the dense VGG on :attr:`images`."""
-        return _dense_accuracy(self.dataset, self.seed)
-
-
-def dense(dataset: str) -> VGG:
-    """The shipped dense VGG of ``dataset``, in evaluation mode."""
-    return cast(VGG, checkpoints.load(checkpoints.shipped("vgg", dataset)))
-
-
-@lru_cache(maxsize=4)
-def held_out(dataset: str, seed: int) -> ImageSet:
-    """Images to measure accuracy on: for glyphs the judge draws new ones from its secret seed."""
-    if seed == PUBLIC_SEED:
-        return datasets.load(dataset, "val", quiet=True)
-    if dataset == "glyphs":
-        images, labels = glyphs.generate("test", seed=seed)
-        card = DatasetCard("glyphs", "test", tuple(glyphs.LETTERS), "the judge's seed", "grading")
-        return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), card)
-    return datasets.load(dataset, "test", quiet=True)
-
-
-@lru_cache(maxsize=4)
-def _dense_accuracy(dataset: str, seed: int) -> float:
-    """Measured once on a machine and then read: every worker would take seconds for it."""
-    images = held_out(dataset, seed)
-    digest = hashlib.sha256(images.images.numpy().tobytes() + images.labels.numpy().tobytes())
-    digest.update(checkpoints.shipped("vgg", dataset).with_suffix(".safetensors").read_bytes())
-    digest.update(f"{torch.__version__} {platform.machine()} {source_version()}".encode())
-    kept = datasets.cache_dir() / f"dense-accuracy-{digest.hexdigest()[:32]}"
-    with contextlib.suppress(OSError, ValueError):
-        if 0 <= (known := float(kept.read_text())) <= 1:
-            return known
-    measured = training.evaluate(dense(dataset), images)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_name(f"{kept.name}-{os.getpid()}.part")
-        part.write_text(repr(measured))
-        part.replace(kept)
-    return measured
+        return held_out.dense_accuracy(self.dataset, self.seed)
 
 
 # --- the register --------------------------------------------------------------------------------
@@ -218,7 +173,9 @@ def find(lab: str, name: str) -> Check:
     return _checks[lab, name]
 
 
-def run(lab: str, name: str, student: Student, dataset: str, seed: int = PUBLIC_SEED) -> Verdict:
+def run(
+    lab: str, name: str, student: Student, dataset: str, seed: int = held_out.PUBLIC_SEED
+) -> Verdict:
     """Run one check. Whatever the student's side does, the answer is a verdict.
 
     Raises:

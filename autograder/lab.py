@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autograder import artifacts, checking, render, targets
+from autograder import artifacts, checking, held_out, render, targets
 from autograder.checking import CheckFailed, LocalStudent, Verdict
 from codesign import datasets
 from codesign.datasets import ImageSet
@@ -74,7 +74,7 @@ class Lab:
 
     def dense(self) -> VGG:
         """A fresh copy of the dense reference CNN."""
-        return checking.dense(self.dataset)
+        return held_out.dense(self.dataset)
 
     def check(self, name: str) -> float:
         """Check one function or artifact on public cases, show the table, return the points.

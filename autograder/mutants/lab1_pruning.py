@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from autograder import artifacts, checking
+from autograder import artifacts, checking, held_out
 from autograder.checking import Cases, StudentError
 from autograder.prove import Mutant
 from codesign import cost, models
@@ -612,7 +612,7 @@ def _model(name: str, alter: Callable[[models.VGG], nn.Module | None]) -> Callab
 
 def _dense(name: str) -> Callable[[Path], None]:
     """The dense network that was handed out, stored as ``name``."""
-    return lambda outputs: artifacts.store(outputs, name, checking.dense(outputs.name))
+    return lambda outputs: artifacts.store(outputs, name, held_out.dense(outputs.name))
 
 
 def _nan(name: str) -> Callable[[Path], None]:
@@ -727,7 +727,7 @@ def _impossible_lengths(stored: dict[str, torch.Tensor]) -> None:
 
 def _without_zeros_left_out(outputs: Path) -> None:
     """Dense fp32 tensors under the compressed name."""
-    artifacts.store(outputs, "compressed", dict(checking.dense(outputs.name).state_dict()))
+    artifacts.store(outputs, "compressed", dict(held_out.dense(outputs.name).state_dict()))
 
 
 COMPRESSED = _forged(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder import artifacts, checking, render, targets
+from autograder import artifacts, checking, held_out, render, targets
 from autograder.checking import Cases, Row, StudentError, Verdict, compare, credit
 from autograder.exchange import ExchangeError
 from codesign.datasets import DatasetCard, ImageSet
@@ -122,7 +122,7 @@ def test_cases_repeat_with_their_seed_and_differ_without():
 
 def test_the_judges_glyphs_are_new_images():
     public = Cases("c", "glyphs", 0).images
-    hidden = checking.held_out("glyphs", 7)
+    hidden = held_out.images("glyphs", 7)
     seen = {image.numpy().tobytes() for image in public.images}
     assert not any(image.numpy().tobytes() in seen for image in hidden.images[:500])
 
@@ -181,20 +181,20 @@ def test_the_dense_accuracy_is_measured_once_and_again_when_anything_changed(tmp
     images = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
     card = DatasetCard("glyphs", "val", tuple("abcdefghij"), "made here", "a test")
     held = ImageSet(images, torch.arange(3), card)
-    monkeypatch.setattr(checking, "held_out", lambda dataset, seed: held)
+    monkeypatch.setattr(held_out, "images", lambda dataset, seed: held)
     answers = iter([0.25, 0.5, 0.75, 1.0])
-    monkeypatch.setattr(checking.training, "evaluate", lambda model, data: next(answers))
+    monkeypatch.setattr(held_out.training, "evaluate", lambda model, data: next(answers))
 
     def asked() -> float:
-        checking._dense_accuracy.cache_clear()  # another process
-        return checking._dense_accuracy("glyphs", 1)
+        held_out.dense_accuracy.cache_clear()  # another process
+        return held_out.dense_accuracy("glyphs", 1)
 
     assert [asked(), asked()] == [0.25, 0.25]
     images[0] = 1
     assert [asked(), asked()] == [0.5, 0.5]
-    monkeypatch.setattr(checking, "source_version", lambda: "another judge")
+    monkeypatch.setattr(held_out, "source_version", lambda: "another judge")
     assert asked() == 0.75
     for kept in tmp_path.iterdir():
         kept.write_text("nan")
     assert asked() == 1.0
-    checking._dense_accuracy.cache_clear()
+    held_out.dense_accuracy.cache_clear()

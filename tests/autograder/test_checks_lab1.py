@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from autograder import artifacts, checking, prove, targets
+from autograder import artifacts, checking, held_out, prove, targets
 from autograder.checking import LocalStudent
 from autograder.checks import lab1_pruning as lab1
 from autograder.mutants.lab1_pruning import MUTANTS
@@ -76,7 +76,7 @@ def test_every_check_has_targets_and_points_add_up_with_the_reflections():
 # --- functions -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [checking.PUBLIC_SEED, 1, 2])
+@pytest.mark.parametrize("seed", [held_out.PUBLIC_SEED, 1, 2])
 @pytest.mark.parametrize("check", FUNCTIONS)
 def test_the_reference_earns_full_points(check, seed, solution):
     verdict = run(check, solution, seed=seed)
@@ -180,9 +180,9 @@ def stand_ins():
 def handed_in(stand_ins, tmp_path, monkeypatch, solution):
     """A full-score submission in ``outputs/glyphs`` against a stand-in for the dense network."""
     narrow, images = stand_ins
-    monkeypatch.setattr(checking, "dense", lambda dataset: widened(narrow, 1e-7))
-    monkeypatch.setattr(checking, "held_out", lambda dataset, seed: images)
-    monkeypatch.setattr(checking, "_dense_accuracy", lambda dataset, seed: 1.0)
+    monkeypatch.setattr(held_out, "dense", lambda dataset: widened(narrow, 1e-7))
+    monkeypatch.setattr(held_out, "images", lambda dataset, seed: images)
+    monkeypatch.setattr(held_out, "dense_accuracy", lambda dataset, seed: 1.0)
     monkeypatch.setattr(lab1, "_latency_ratio", counted_ratio)
     outputs = tmp_path / "outputs" / "glyphs"
     sparse = widened(narrow, 0.0)
