@@ -53,6 +53,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from codesign import checkpoints, cost, datasets, measure, models, plot, training
+from codesign.hardware import energy
 
 plot.theme()
 torch.manual_seed(0)
@@ -66,19 +67,8 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 # weights and connections", NeurIPS 2015, figure 1; 8- and 16-bit rows from Horowitz, figure 1.1.9.
 
 # %%
-ENERGY_PJ = {
-    "int8 add": 0.03,
-    "int32 add": 0.1,
-    "int8 multiply": 0.2,
-    "fp16 add": 0.4,
-    "fp32 add": 0.9,
-    "register, 32 bit": 1.0,
-    "fp16 multiply": 1.1,
-    "int32 multiply": 3.1,
-    "fp32 multiply": 3.7,
-    "SRAM cache, 32 bit": 5.0,
-    "DRAM, 32 bit": 640.0,
-}
+words = {f"{memory}, 32 bit": picojoules for memory, picojoules in energy.WORD_PJ.items()}
+ENERGY_PJ = dict(sorted({**energy.OPERATION_PJ, **words}.items(), key=lambda item: item[1]))
 
 # %%
 names, energies = list(ENERGY_PJ), list(ENERGY_PJ.values())
@@ -97,8 +87,8 @@ plt.show()
 # **Smallest example.** One multiply–accumulate (MAC) with its weight in DRAM:
 
 # %%
-mac_pj = ENERGY_PJ["fp32 multiply"] + ENERGY_PJ["fp32 add"]
-for place in ("DRAM, 32 bit", "SRAM cache, 32 bit", "register, 32 bit"):
+mac_pj = energy.mac_pj("fp32")
+for place in ("DRAM, 32 bit", "SRAM, 32 bit", "register, 32 bit"):
     print(f"{place:20} fetch / MAC = {ENERGY_PJ[place] / mac_pj:6.1f}")
 
 # %% [markdown]
@@ -128,7 +118,7 @@ def energy_uj(macs, weights, memory):
 
 # %%
 counts = cost.macs(dense), cost.parameters(dense)
-for memory in ("DRAM, 32 bit", "SRAM cache, 32 bit"):
+for memory in ("DRAM, 32 bit", "SRAM, 32 bit"):
     total, arithmetic = energy_uj(*counts, memory), energy_uj(counts[0], 0, memory)
     print(f"weights from {memory:19} {total:6.1f} µJ, of it {1 - arithmetic / total:.0%} memory")
 
