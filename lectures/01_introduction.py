@@ -18,8 +18,8 @@
 # **The question: when is a smaller network a faster one?**
 #
 # Compression removes weights, bits and tokens. Whether time, energy or memory follows depends on
-# the hardware that the network runs on. This lecture is the course in small: one network compressed
-# 20 times, the machine in front of you measured, and six pieces of work in which algorithm and
+# the hardware that the network runs on. This lecture is the course in small: the machine in front of
+# you measured, one network compressed in three steps, and six pieces of work in which algorithm and
 # hardware were designed together. Every figure is counted or measured here; what is only quoted
 # says so.
 
@@ -60,8 +60,8 @@ from torch.nn import functional as F
 from codesign import checkpoints, cost, datasets, measure, plot, training
 from codesign.hardware import device, eie, energy
 
-plot.theme()
 torch.manual_seed(0)
+plot.theme()
 
 # %% [markdown]
 # ## 1. The mismatch
@@ -414,7 +414,6 @@ print(f"{last}: {tuple(codes.shape)}, {float((x != 0).float().mean()):.0%} activ
 
 # %%
 rows, cols = codes.shape
-alive = int((x != 0).sum())
 cycles = {
     "dense": rows * cols // 16,
     "without zero weights": int((codes != 0).sum()) // 16,
