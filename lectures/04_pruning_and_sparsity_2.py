@@ -1180,7 +1180,7 @@ def draw_load(ax, depth):
     ax.legend(fontsize=6.5, loc="lower left")
 
 
-# %%
+# %% tags=["widget"]
 plot.explore(draw_load, FIFO_depth=DEPTHS)
 
 # %% [markdown]
@@ -1327,7 +1327,7 @@ def draw_blocks(ax, sparsity):
     ax.legend(fontsize=7, loc="upper right")
 
 
-# %%
+# %% tags=["widget"]
 plot.explore(draw_blocks, columns=2, sparsity=SPARSITIES)
 
 # %% [markdown]
