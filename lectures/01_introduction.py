@@ -18,9 +18,9 @@
 # **The question: when is a smaller network a faster one?**
 #
 # Compression removes weights, bits and tokens. Whether time, energy or memory follows depends on
-# the hardware that the network runs on. This lecture is the course in small: the machine in front of
-# you measured, one network compressed in three steps, and six pieces of work in which algorithm and
-# hardware were designed together. Every figure is counted or measured here; what is only quoted
+# the hardware that the network runs on. This lecture is the course in small: the machine in front
+# of you measured, one network compressed in three steps, and six pieces of work in which algorithm
+# and hardware were designed together. Every figure is counted or measured here; what is only quoted
 # says so.
 
 # %% tags=["setup"]
@@ -200,8 +200,8 @@ def draw(ax, operations_per_byte):
         ax.plot(operations_per_byte, rate, "o", color=colour, label=f"{name}: {bound}-bound")
     ax.plot(intensities, attained, "k+", ms=5)
     ax.axvline(operations_per_byte, color=plot.COLOURS["baseline"], lw=0.8, ls=":")
-    ax.set(xlim=(0.1, 5e3), ylim=(1e7, 1e16), xlabel="operations / byte", ylabel="operations / s")
-    ax.legend(loc="upper left", fontsize=6, handletextpad=0.2)
+    ax.set(xlim=(0.1, 5e3), ylim=(1e4, 1e16), xlabel="operations / byte", ylabel="operations / s")
+    ax.legend(loc="lower right", fontsize=7, handletextpad=0.2)
 
 
 plot.explore(draw, operations_per_byte=[0.5, 2, 8, 32, 128, 512])
@@ -257,7 +257,7 @@ def apply_masks(model):
 # %%
 apply_masks(pruned)
 broken = training.evaluate(pruned, val)
-training.fit(pruned, train.head(FINETUNE_IMAGES), epochs=1, lr=0.02, after_step=apply_masks)
+_ = training.fit(pruned, train.head(FINETUNE_IMAGES), epochs=1, lr=0.02, after_step=apply_masks)
 
 # %%
 accuracy["pruned"] = training.evaluate(pruned, val)
@@ -938,7 +938,7 @@ for share in shares:
 # %% [markdown]
 # *Line: MACs saved, borders included; markers: time saved. Gathering and scattering is what lies
 # between them. Below the grey line the tiles cost more than they save. Unlike single zero weights,
-# whole tiles keep the dense kernel busy, so this sparsity pays without new hardware.*
+# whole tiles keep the dense kernel busy, so this sparsity needs no new hardware.*
 #
 # ## 8. Where hardware gains came from
 #
@@ -1055,8 +1055,8 @@ spatten_claim = plot.Claim(
     source="Wang et al., HPCA 2021, abstract",
     measured=f"{best_saving:.1f}× fewer bytes of Q, K, V within 1 point of accuracy",
     on=f"a {DEPTH}-layer reader of Python source, {len(texts_val[1])} snippets of {LENGTH} words",
-    why="one word in 64 decides here, which favours pruning; but two of five layers see every token, "
-    "and no progressive quantization",
+    why="one word in 64 decides here, which favours pruning; but two of five layers see every "
+    "token, and no progressive quantization",
 )
 
 # %%

@@ -130,7 +130,7 @@ _LISTED = (
         {"int8": 26 * TERA},
         3200e6 * 2 * 8,
         16 * 2**30,
-        "Qualcomm product brief 87-PU817-1 (2020): 26 TOPS, LPDDR5 at 3200 MHz, up to 16 GB; "
+        "Qualcomm Snapdragon 888 product brief (2020): 26 TOPS, LPDDR5 at 3200 MHz, up to 16 GB; "
         "bandwidth computed for 64 bit",
     ),
     Device(
@@ -204,7 +204,7 @@ _LISTED = (
         {"fp32": 67 * TERA, "tf32": 494.5 * TERA, "fp16": 989.5 * TERA, "int8": 1979 * TERA},
         4800 * GB,
         141 * GB,
-        "NVIDIA H200 data sheet 3002446 (2023); rates with sparsity halved",
+        "NVIDIA H200 data sheet (2023); rates with sparsity halved",
     ),
 )
 DEVICES: Mapping[str, Device] = {device.name: device for device in _LISTED}
