@@ -1306,11 +1306,11 @@ left_over = {
     for b, s in itertools.product(BLOCKS, SPARSITIES)
 }
 
-# %% tags=["widget"]
+# %%
 COST = {(b, s): block_times.ratio((b, s), ("dense", 0)) for b in BLOCKS for s in SPARSITIES}
 
 
-# %%
+# %% tags=["widget"]
 def draw_blocks(ax, sparsity):
     """Latency of each block size; the numbers are the share of conv5's norm that is left."""
     points = [COST[b, sparsity] for b in BLOCKS]
