@@ -80,11 +80,14 @@ def roofline(
     Args:
         number: the number format; default: the machine's fastest.
         intensities: from and to, operations per byte.
-        style: passed to ``Axes.loglog``.
+        style: passed to ``Axes.plot``.
     """
     low, high = intensities
     x = sorted({low, high, min(max(machine.ridge(number), low), high)})
-    ax.loglog(x, [machine.attainable(i, number) for i in x], **style)
+    ax.plot(x, [machine.attainable(i, number) for i in x], **style)
+    if ax.get_xscale() != "log":  # setting it again would cost a slider its speed
+        ax.set(xscale="log", yscale="log")
+        ax.minorticks_off()
 
 
 def pareto(

@@ -201,6 +201,7 @@ def draw(ax, operations_per_byte):
     ax.plot(intensities, attained, "k+", ms=5)
     ax.axvline(operations_per_byte, color=plot.COLOURS["baseline"], lw=0.8, ls=":")
     ax.set(xlim=(0.1, 5e3), ylim=(1e4, 1e16), xlabel="operations / byte", ylabel="operations / s")
+    ax.set_yticks([1e6, 1e9, 1e12, 1e15], ["1 M", "1 G", "1 T", "1 P"])
     ax.legend(loc="lower right", fontsize=7, handletextpad=0.2)
 
 

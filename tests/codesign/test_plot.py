@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from codesign import plot
+from codesign.hardware import device
 from codesign.measure import Measurement
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
@@ -184,3 +185,15 @@ def test_a_claim_must_say_where_from_on_what_and_why(wrong):
 def test_no_claims_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         plot.claims([])
+
+
+def test_a_roofline_rises_to_the_ridge_and_is_flat_behind():
+    machine = device.get("TPU v1")
+    ax = Figure().subplots()
+    plot.roofline(ax, machine, color="k")
+    plot.roofline(ax, device.get("A100"), "fp32")
+    x, y = ax.lines[0].get_data()
+    assert list(x) == [0.01, machine.ridge(), 1e5]
+    assert list(y) == pytest.approx([0.01 * 34e9, 92e12, 92e12])
+    assert max(ax.lines[1].get_ydata()) == 19.5e12
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
