@@ -12,14 +12,13 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder import archive
+from autograder import archive, folders
 from autograder.exchange import ExchangeError, read_file
 from autograder.grading import Course
 from autograder.intake import STUDENT_ID
@@ -79,7 +78,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 def _files(source: Path) -> Iterator[tuple[str, Path]]:
     """Regular files below ``source`` by their names there; those of an archive one at a time."""
     if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.is_file() and not p.is_symlink()):
+        for path in (p for p in folders.files(source) if p.is_file() and not p.is_symlink()):
             if not path.name.startswith("."):
                 yield path.relative_to(source).as_posix(), path
         return
@@ -99,7 +98,7 @@ def _files(source: Path) -> Iterator[tuple[str, Path]]:
 def _collect_one(course: Course, lab: str, name: str, path: Path, student: str) -> Collected:
     target = course.folder("submitted", student, lab)
     staging = course.root / ".autograder" / "collected" / student
-    shutil.rmtree(staging, ignore_errors=True)
+    folders.remove(staging)
     staging.mkdir(parents=True)
     try:
         message = _take(path, staging, f"{lab}.ipynb", is_archive=not name.endswith(".ipynb"))
@@ -113,7 +112,7 @@ def _collect_one(course: Course, lab: str, name: str, path: Path, student: str) 
         staging.rename(target)
         return Collected(name, student, status, message.strip("; "))
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        folders.remove(staging)
 
 
 def _take(path: Path, staging: Path, notebook: str, *, is_archive: bool) -> str:
@@ -125,7 +124,7 @@ def _take(path: Path, staging: Path, notebook: str, *, is_archive: bool) -> str:
             return "a notebook alone, without artifacts"
         return "; ".join(archive.unpack(data, staging, notebook))
     except ExchangeError as error:
-        shutil.rmtree(staging)
+        folders.remove(staging)
         staging.mkdir()
         with open(path, "rb") as file:  # grading tells the reason from as much of it
             content = file.read(archive.MAX_ARCHIVE_BYTES + 1)
@@ -146,9 +145,13 @@ def _keep_aside(course: Course, target: Path, student: str, lab: str) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    """Changes with every file's name and content."""
+    """Changes with every file's name and content; a folder that cannot be read equals none."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    try:
+        found = folders.files(folder)
+    except OSError as error:
+        return str(error)
+    for path in found:
         if path.is_symlink() or path.is_file():
             content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
             digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)

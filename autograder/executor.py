@@ -23,7 +23,7 @@ from nbgrader.preprocessors import (
 )
 from nbgrader.utils import determine_grade
 
-from autograder import intake, judge
+from autograder import folders, intake, judge
 
 DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
 TABLES = """<style>
@@ -76,7 +76,7 @@ def _remove_files(coursedir: Any, lab: str, student: str) -> None:
     folder = Path(coursedir.format_path(coursedir.autograded_directory, student, lab))
     source = Path(coursedir.format_path(coursedir.source_directory, ".", lab))
     kept = {f"{lab}.ipynb", "timestamp.txt"}
-    for path in folder.rglob("*"):
+    for path in folders.files(folder):
         inside = path.relative_to(folder)
         if path.is_file() and str(inside) not in kept and not (source / inside).is_file():
             path.unlink()

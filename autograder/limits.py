@@ -7,6 +7,7 @@ needs no privilege at all, ends what gets past both.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -15,12 +16,15 @@ from pathlib import Path
 
 import psutil
 
+from autograder import folders
+
 MEMORY_BYTES = 4 * 2**30
 PROCESSES = 256  # threads count
 SCRATCH_BYTES = 512 * 2**20  # of /tmp, /dev/shm and the working folder, each
 FILE_BYTES = 256 * 2**20
 SHARED_BYTES = 512 * 2**20  # what a kernel may write where the judge reads
 SHARED_FILES = 1_000
+SHARED_DEPTH = 20  # folders within folders
 
 OURS = "codesign-judge-"  # what is ours, followed by the process that made it
 _numbers = itertools.count(1)
@@ -114,14 +118,21 @@ def excess(pid: int, shared: list[Path]) -> str | None:
             continue
     if memory > MEMORY_BYTES:
         return f"it used more than {MEMORY_BYTES / 2**30:.0f} GiB of memory"
+    return next(filter(None, map(_overfull, shared)), None)
+
+
+def _overfull(folder: Path) -> str | None:
+    """What ``folder``, which a kernel can write to, holds too much of, or None."""
     size = count = 0
-    for folder, _, files in itertools.chain.from_iterable(map(os.walk, shared)):
-        for file in files:
-            try:
-                size += os.lstat(os.path.join(folder, file)).st_size
-            except OSError:
-                continue
-        count += len(files) + 1
-        if size > SHARED_BYTES or count > SHARED_FILES:
-            return f"it wrote more than {SHARED_BYTES >> 20} MiB or {SHARED_FILES} files"
+    try:
+        for depth, entry in folders.walk(folder):
+            count += 1
+            with contextlib.suppress(FileNotFoundError):
+                size += entry.stat(follow_symlinks=False).st_size
+            if size > SHARED_BYTES or count > SHARED_FILES:
+                return f"it wrote more than {SHARED_BYTES >> 20} MiB or {SHARED_FILES} files"
+            if depth > SHARED_DEPTH:
+                return f"it nested folders more than {SHARED_DEPTH} deep"
+    except OSError as error:
+        return f"it wrote a folder that cannot be read: {error.strerror}"
     return None

@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from autograder import limits
+from autograder import folders, limits
 from codesign import datasets
 
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc")
@@ -58,7 +58,7 @@ class Sandbox:
         self.isolated, self.warm = isolated, isolated and can_fork()
         for left in Path(tempfile.gettempdir()).glob(f"{limits.OURS}*-*"):
             if limits.is_abandoned(left) and time.time() - left.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(left, ignore_errors=True)
+                folders.remove(left)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{limits.OURS}{os.getpid()}-"))
         for name in (*READABLE, *WRITABLE, "work"):
             (self.folder / name).mkdir()
@@ -93,7 +93,7 @@ class Sandbox:
             SandboxError: it did not start.
         """
         for name in WRITABLE:
-            _empty(self.folder / name)
+            folders.empty(self.folder / name)
         connection = {
             **PORTS,
             "transport": "ipc",
@@ -150,12 +150,12 @@ class Sandbox:
         """Stop the kernel and forget everything of its submission."""
         self.stop()
         for name in (*READABLE, *WRITABLE, *(() if self.isolated else ("work",))):
-            _empty(self.folder / name, keep="outputs")
+            folders.empty(self.folder / name, keep="outputs")
 
     def close(self) -> None:
         """End all processes and remove the folder."""
         self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        folders.remove(self.folder)
 
     def _launch(self) -> None:
         self.end()
@@ -344,15 +344,3 @@ def _environment() -> dict[str, str]:
 def _unprotected() -> dict[str, str]:
     """What an unprotected kernel sees besides the host's environment."""
     return {"PYTHONPATH": str(_package("codesign").parent), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def _empty(folder: Path, keep: str = "") -> None:
-    """Remove what lies in ``folder``, following nothing."""
-    for entry in os.scandir(folder):
-        if entry.is_symlink() and entry.name == keep:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(entry.path)

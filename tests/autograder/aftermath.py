@@ -35,15 +35,23 @@ JOIN submitted_assignment ON submitted_assignment.id = submitted_notebook.assign
 """
 
 
+def entries(root: Path) -> list[Path]:
+    """All that is no folder below ``root``, at any depth, following no link."""
+    found, waiting = [], [str(root)]
+    while waiting:
+        for entry in os.scandir(waiting.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            else:
+                found.append(Path(entry.path))
+    return sorted(found)
+
+
 def files(root: Path) -> dict[str, str]:
     """Every file of the course that grading has no business with, and what is in it."""
     found = {}
-    for folder, inner, names in os.walk(root):
-        if Path(folder) == root:
-            inner[:] = set(inner) - OWN
-            names = sorted(set(names) - OWN)
-        for name in names:
-            path = Path(folder) / name
+    for path in entries(root):
+        if path.relative_to(root).parts[0] not in OWN:
             regular = path.is_file() and not path.is_symlink()
             content = path.read_bytes() if regular else str(os.lstat(path).st_mode).encode()
             found[str(path.relative_to(root))] = hashlib.sha256(content).hexdigest()
@@ -74,7 +82,7 @@ def followed(root: Path, student: str, lab: str) -> list[str]:
     """Links out of a submission that grading replaced by a copy of what they point at."""
     submitted, graded = (root / step / student / lab for step in ("submitted", "autograded"))
     found = []
-    for path in submitted.rglob("*"):
+    for path in entries(submitted):
         copy = graded / path.relative_to(submitted)
         if path.is_symlink() and not path.resolve().is_relative_to(submitted):
             found += [str(path.relative_to(submitted))] * (copy.is_file() and not copy.is_symlink())

@@ -140,6 +140,18 @@ def nowhere(folder: Path) -> None:
     (folder / f"{LAB}.ipynb").rename(folder / "final version (2).ipynb")
 
 
+def nested(folder: Path) -> None:
+    """Folders that reach deeper than Python's recursion."""
+    here = Path.cwd()
+    try:
+        os.chdir(folder / "outputs" / "glyphs")
+        for _ in range(1_500):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(here)
+
+
 def linked_folder(folder: Path) -> None:
     outputs = folder / "outputs"
     outputs.rename(folder / "elsewhere")
@@ -668,6 +680,29 @@ CASES = [
         "Read-only file system",
         body("open('/proc/sys/kernel/core_pattern', 'w')"),
     ),
+    Case(
+        53,
+        "folders nested without end, where the judge reads",
+        LOSES,
+        "nested folders",
+        body(
+            "import os, time",
+            "os.chdir('/codesign/shared/answers')",
+            "for _ in range(3_000): os.mkdir('d'), os.chdir('d')",
+            "time.sleep(60)",
+        ),
+        no_counterpart=OUR_FOLDER,
+    ),
+    Case(
+        53,
+        "folders nested without end in its own folder",
+        KEEPS,
+        "",
+        "import os\n"
+        "for _ in range(3_000): os.mkdir('d'), os.chdir('d')\n"
+        "os.chdir('/')\n" + RIGHT,
+    ),
+    Case(53, "folders nested without end handed in", KEEPS, "", harm=nested),
     Case(54, "no code at all", LOSES, "no function", ""),
     Case(54, "a syntax error", LOSES, "stopped: SyntaxError", "def double(x) return x"),
     Case(

@@ -44,7 +44,7 @@ from toy_lab import (
 )
 from tqdm.auto import tqdm
 
-from autograder import grading, judge, limits, sandbox
+from autograder import folders, grading, judge, limits, sandbox
 
 HOSTILE, NEXT = "hostile", "next"
 # In nbgrader's log: the last line of a traceback; else what it calls an error, but for what it says
@@ -97,7 +97,10 @@ def class_of_two(pristine: Path, case: Case | None) -> Iterator[Path]:
         if case is not None:
             hand_in_case(submission, case)
         hand_in(course, NEXT, model=half_zero())
-        yield root
+        try:
+            yield root
+        finally:
+            folders.remove(root)  # at any depth
 
 
 def on_stock(pristine: Path, case: Case | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 import pytest
-from hostile_cases import CASES, hand_in_case
+from hostile_cases import CASES, hand_in_case, nested
 from toy_lab import (
     CHANNELS,
     DOUBLE,
@@ -20,7 +20,7 @@ from toy_lab import (
     just_half,
 )
 
-from autograder import grading, judge, sandbox
+from autograder import folders, grading, judge, sandbox
 from autograder.kernel import Kernel, KernelStopped, KernelStudent
 from codesign.models import VGG
 
@@ -246,17 +246,37 @@ def test_double_is_the_reference():
     assert namespace["double"](4) == 8
 
 
-def test_the_size_of_a_submission_is_asked_without_following_its_depth(tmp_path, monkeypatch):
+def test_the_size_of_a_submission_is_asked_without_following_its_depth(tmp_path):
     place = tmp_path / "outputs" / "glyphs"
     place.mkdir(parents=True)
     (place / "model.safetensors").write_bytes(b"1234")
     flat = grading._bytes(tmp_path)
-    monkeypatch.chdir(place)
-    for _ in range(1_500):  # deeper than Python's recursion and than a path may be long
-        os.mkdir("d")
-        os.chdir("d")
-    os.chdir(tmp_path)
-    assert flat == 4
-    assert grading._bytes(tmp_path) >= flat
-    subprocess.run(["rm", "-rf", str(place)], check=True)  # shutil recurses, too
+    try:
+        nested(tmp_path)
+        assert flat == 4
+        assert grading._bytes(tmp_path) >= flat
+    finally:
+        folders.empty(place)  # pytest cannot
     assert grading._bytes(tmp_path) == 0
+
+
+def test_folders_are_walked_and_removed_at_any_depth(tmp_path):
+    place = tmp_path / "outputs" / "glyphs"
+    place.mkdir(parents=True)
+    outside = tmp_path / "outside"
+    outside.write_text("stays")
+    (place / "link").symlink_to(outside)
+    (place / "kept").symlink_to(outside)
+    (place / "locked").mkdir()
+    (place / "locked" / "file").write_text("")
+    try:
+        nested(tmp_path)
+        assert max(depth for depth, _ in folders.walk(place)) == 1_500
+        assert place / "link" in folders.files(place)
+        (place / "locked").chmod(0)
+    finally:
+        folders.empty(place, keep="kept")
+    assert [path.name for path in place.iterdir()] == ["kept"]
+    folders.remove(tmp_path / "outputs")
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
+    folders.remove(tmp_path / "outputs")  # already gone

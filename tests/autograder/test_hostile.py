@@ -12,7 +12,7 @@ import pytest
 from hostile_cases import CASES, SECRET, hand_in_case
 from toy_lab import LAB, NBGRADERS_WARNINGS, half_zero, hand_in
 
-from autograder import doctor, grading, intake, judge, limits, sandbox
+from autograder import doctor, folders, grading, intake, judge, limits, sandbox
 
 needs_sandbox = pytest.mark.skipif(
     not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
@@ -33,6 +33,13 @@ def own_sandboxes():
     sandbox.close_all()
 
 
+@pytest.fixture
+def course(course):
+    """Removed afterwards: pytest cannot remove folders as deep as some cases hand in."""
+    yield course
+    folders.remove(course.root)
+
+
 def shrink(monkeypatch) -> None:
     """Smaller limits, which bombs reach sooner."""
     monkeypatch.setattr(limits, "MEMORY_BYTES", 2**30)
@@ -44,7 +51,7 @@ def snapshot(root: Path) -> dict[str, str]:
     """Every file of the course that grading has no business with, and what is in it."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
+        for path in folders.files(root)
         if path.is_file() and path.relative_to(root).parts[0] not in OWN
     }
 
