@@ -698,9 +698,7 @@ CASES = [
         "folders nested without end in its own folder",
         KEEPS,
         "",
-        "import os\n"
-        "for _ in range(3_000): os.mkdir('d'), os.chdir('d')\n"
-        "os.chdir('/')\n" + RIGHT,
+        "import os\nfor _ in range(3_000): os.mkdir('d'), os.chdir('d')\nos.chdir('/')\n" + RIGHT,
     ),
     Case(53, "folders nested without end handed in", KEEPS, "", harm=nested),
     Case(54, "no code at all", LOSES, "no function", ""),
