@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 
 from autograder import checking, demo, grading, judge, targets, work
-from autograder.checking import compare
+from autograder.rows import Row, compare
 from autograder.targets import CheckTargets
 
 SMALL = "bench"
@@ -47,7 +47,7 @@ def register() -> None:
         targets.read = lambda path=targets.TARGETS: {**real(path), SMALL: table}  # type: ignore
         sys.modules[f"autograder.checks.{SMALL}"] = ModuleType("bench checks")
 
-    def check(student: Any, cases: Any, target: Any) -> list[checking.Row]:
+    def check(student: Any, cases: Any, target: Any) -> list[Row]:
         x = cases.randn(3)
         points = names[cases.name]
         return [compare("doubles", student.call("double", x), 2 * x, points)]

@@ -11,13 +11,14 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from autograder import artifacts, exchange, held_out, targets
+from autograder.rows import Row, failed
 from autograder.targets import Figure
 from codesign.datasets import ImageSet
 from codesign.models import VGG
@@ -31,26 +32,6 @@ class StudentError(Exception):
 
 class CheckFailed(AssertionError):
     """Raised in the student's kernel by a check that did not give full points."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured figure or tested property and its points."""
-
-    name: str
-    measured: float | str | None
-    target: float | str | None
-    points: float
-    max_points: float
-    unit: str = ""
-    reference: float | None = None
-    message: str = ""
-    status: str = "ok"  # or "failed", "inconclusive", "refused" (never judged)
-    floor: float | None = None  # of a figure: on the worse side of its target
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.points <= self.max_points + 1e-9:  # NaN fails this, too
-            raise ValueError(f"{self.name}: got {self.points} points of {self.max_points}")
 
 
 @dataclass(frozen=True)
@@ -200,123 +181,6 @@ def run(
     if not math.isclose(total, max_points, abs_tol=1e-6):
         raise ValueError(f"{lab}.{name}: rows are out of {total}, targets.toml says {max_points}")
     return Verdict(name, tuple(rows), max_points, dataset)
-
-
-# --- rows ----------------------------------------------------------------------------------------
-
-
-def failed(name: str, max_points: float, message: str) -> Row:
-    """A row without points and with the reason."""
-    return Row(name, None, None, 0.0, max_points, message=message, status="failed")
-
-
-def passed(name: str, ok: bool, points: float, message: str = "") -> Row:
-    """All or nothing; ``message`` says why not."""
-    if bool(ok):
-        return Row(name, "yes", "yes", points, points)
-    return Row(name, "no", "yes", 0.0, points, message=message, status="failed")
-
-
-def credit(measured: float, target: float, floor: float, max_points: float) -> float:
-    """Full points at ``target`` or better, none at ``floor`` or worse, linear between.
-
-    The direction follows from the two: a floor above the target means that smaller is better.
-    NaN gives 0.
-    """
-    if math.isnan(measured):
-        return 0.0
-    share = (measured - floor) / (target - floor)
-    return max_points * min(max(share, 0.0), 1.0)
-
-
-def measured(name: str, value: float, figure: Figure, share: float = 1.0, message: str = "") -> Row:
-    """The row of one figure; ``share`` in 0..1 scales its points (a precondition partly met)."""
-    points = credit(value, figure.target, figure.floor, figure.points) * share
-    status = "ok" if points >= figure.points - 1e-9 else "failed"
-    return Row(
-        name,
-        value,
-        figure.target,
-        points,
-        figure.points,
-        figure.unit,
-        figure.reference,
-        message if status == "failed" else "",
-        status,
-        figure.floor,
-    )
-
-
-def inconclusive(row: Row, message: str) -> Row:
-    """The same row with full points, marked for a person."""
-    return replace(row, points=row.max_points, message=message, status="inconclusive")
-
-
-def compare(
-    name: str,
-    got: Any,
-    expected: Any,
-    points: float,
-    *,
-    atol: float = 1e-5,
-    rtol: float = 1e-4,
-    exact: bool = False,
-) -> Row:
-    """Full points when ``got`` equals ``expected`` in structure, type, shape and value."""
-    difference = _difference(got, expected, "value", 0.0 if exact else atol, 0.0 if exact else rtol)
-    return passed(name, difference is None, points, difference or "")
-
-
-def _difference(got: Any, expected: Any, where: str, atol: float, rtol: float) -> str | None:
-    if isinstance(expected, torch.Tensor):
-        return _tensor_difference(got, expected, where, atol, rtol)
-    if isinstance(expected, (list, tuple)):
-        if not isinstance(got, (list, tuple)) or len(got) != len(expected):
-            return f"{where}: got {_short(got)}, expected {len(expected)} entries"
-        pairs = [
-            (g, e, f"{where}[{i}]") for i, (g, e) in enumerate(zip(got, expected, strict=True))
-        ]
-    elif isinstance(expected, dict):
-        if not isinstance(got, dict) or got.keys() != expected.keys():
-            return f"{where}: got {_short(got)}, expected the keys {sorted(expected)}"
-        pairs = [(got[k], expected[k], f"{where}[{k!r}]") for k in expected]
-    elif isinstance(expected, float):
-        number = got if isinstance(got, (int, float)) and not isinstance(got, bool) else math.nan
-        if isinstance(got, torch.Tensor) and got.numel() == 1:
-            number = float(got)
-        close = math.isclose(number, expected, rel_tol=rtol, abs_tol=atol)
-        return None if close else f"{where}: got {_short(got)}, expected {expected}"
-    else:
-        same = type(got) is type(expected) and got == expected
-        return None if same else f"{where}: got {_short(got)}, expected {_short(expected)}"
-    return next((d for g, e, w in pairs if (d := _difference(g, e, w, atol, rtol))), None)
-
-
-def _tensor_difference(
-    got: Any, expected: torch.Tensor, where: str, atol: float, rtol: float
-) -> str | None:
-    if not isinstance(got, torch.Tensor):
-        return f"{where}: got a {type(got).__name__}, expected a tensor {tuple(expected.shape)}"
-    if got.shape != expected.shape:
-        return f"{where}: got shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
-    if got.is_floating_point() != expected.is_floating_point() or (
-        (got.dtype == torch.bool) != (expected.dtype == torch.bool)
-    ):
-        return f"{where}: got dtype {got.dtype}, expected {expected.dtype}"
-    close = torch.isclose(got.double(), expected.double(), atol=atol, rtol=rtol)
-    if bool(close.all()):
-        return None
-    index = tuple(int(i) for i in torch.nonzero(~close)[0]) if close.ndim else ()
-    wrong = int((~close).sum())
-    return (
-        f"{where}: {wrong} of {close.numel()} entries differ, first at {index}: "
-        f"got {got[index].item()}, expected {expected[index].item()}"
-    )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 # --- the student's own kernel --------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from autograder.checking import Row, Verdict
+from autograder.checking import Verdict
+from autograder.rows import Row
 
 HEADINGS = ("", "measured", "target", "reference", "points", "")
 STYLE = "border-collapse:collapse;font-size:0.9em"

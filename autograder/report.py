@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from autograder import distribution, export, page, render, roster
-from autograder.checking import Row
 from autograder.distribution import Distribution
 from autograder.grading import Graded
 from autograder.page import paragraph, plain
 from autograder.roster import Entry
+from autograder.rows import Row
 
 HEADINGS = ("student", "check", "figure", "measured", "target", "points", "")
 TOTALS = ("student", "judged points", "")

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from autograder import checking, grading, intake, judge, lab, page, render, sandbox, targets
-from autograder.checking import Row, StudentError, Verdict
+from autograder.checking import StudentError, Verdict
 from autograder.kernel import KernelStudent
+from autograder.rows import Row
 
 DEADLINE_S = 2 * 3_600.0
 HEADINGS = ("check", "figure", "handed in", "made again", "target", "")

@@ -14,18 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from autograder.checking import (
-    Cases,
-    Row,
-    Student,
-    StudentError,
-    check,
-    compare,
-    credit,
-    inconclusive,
-    measured,
-    passed,
-)
+from autograder.checking import Cases, Student, StudentError, check
+from autograder.rows import Row, compare, inconclusive, joint, no_fault, passed, share, type_fault
 from autograder.targets import Figure
 from codesign import cost, huffman, measure
 from codesign.datasets import normalize
@@ -55,9 +45,9 @@ def _fine_grained_prune(student: Student, cases: Cases, target: Targets) -> list
         mask = student.call("fine_grained_prune", case, zeros / case.numel())
         edges.append(_mask_fault(mask, case, zeros))
     return [
-        _no_fault("exact number of zeros", counts, 3),
-        _no_fault("the smallest magnitudes go", smallest, 3),
-        _no_fault("sparsity 0 and 1, equal magnitudes", edges, 2),
+        no_fault("exact number of zeros", counts, 3),
+        no_fault("the smallest magnitudes go", smallest, 3),
+        no_fault("sparsity 0 and 1, equal magnitudes", edges, 2),
     ]
 
 
@@ -68,19 +58,11 @@ def _random_weight(cases: Cases) -> torch.Tensor:
 
 
 def _mask_fault(mask: object, weight: torch.Tensor, zeros: int) -> str | None:
-    fault = _type_fault(mask, torch.bool, tuple(weight.shape))
+    fault = type_fault(mask, torch.bool, tuple(weight.shape))
     if fault:
         return fault
     got = int((~mask).sum())  # type: ignore[operator]
     return None if got == zeros else f"got {got} zeros of {weight.numel()}, expected {zeros}"
-
-
-def _type_fault(value: object, dtype: torch.dtype, shape: tuple[int, ...]) -> str | None:
-    if not isinstance(value, torch.Tensor):
-        return f"got a {type(value).__name__}, expected a {dtype} tensor {shape}"
-    if value.dtype != dtype or tuple(value.shape) != shape:
-        return f"got {value.dtype} {tuple(value.shape)}, expected {dtype} {shape}"
-    return None
 
 
 def _order_fault(mask: torch.Tensor, weight: torch.Tensor) -> str | None:
@@ -88,11 +70,6 @@ def _order_fault(mask: torch.Tensor, weight: torch.Tensor) -> str | None:
     if removed.max() <= kept.min():
         return None
     return f"removed a weight of magnitude {removed.max():.4f}, kept one of {kept.min():.4f}"
-
-
-def _no_fault(name: str, faults: list[str | None], points: float) -> Row:
-    first = next((fault for fault in faults if fault), None)
-    return passed(name, first is None, points, first or "")
 
 
 # --- 2: sensitivity_scan -------------------------------------------------------------------------
@@ -204,7 +181,7 @@ def _rank_row(student: Student, cases: Cases) -> Row:
     magnitude = _rank_correlation(weight.abs(), increase)
     bar = max(0.9, magnitude + 0.03)
     got = student.call("second_order_scores", features, weight, bias)
-    fault = _type_fault(got, torch.float64, tuple(weight.shape))
+    fault = type_fault(got, torch.float64, tuple(weight.shape))
     if fault:
         return passed(name, False, 4, fault)
     found = _rank_correlation(got, increase)
@@ -265,39 +242,13 @@ def _sparse_model(student: Student, cases: Cases, target: Targets) -> list[Row]:
     _require_config(model, dense.config)
     sparsity = cost.sparsity(model)
     drop = cases.dense_accuracy - evaluate(model, cases.images)
-    return _joint(("sparsity", sparsity), ("accuracy_drop", drop), target)
+    return joint(("sparsity", sparsity), ("accuracy_drop", drop), target)
 
 
 def _require_config(model: object, config: object) -> None:
     got = getattr(model, "config", type(model).__name__)
     if got != config:
         raise StudentError(f"got a model {got}, expected the reference architecture {config}")
-
-
-def _joint(gain: tuple[str, float], loss: tuple[str, float], target: Targets) -> list[Row]:
-    """Two figures that only count together.
-
-    The loss earns its points in proportion to the gain: a model that was never compressed has no
-    loss to be proud of. The gain counts while the loss is within its floor: an empty model is
-    small, too.
-    """
-    gained = _share(gain[1], target[gain[0]])
-    usable = float(_share(loss[1], target[loss[0]]) > 0)
-    return [
-        measured(*gain, target[gain[0]], usable, _why(gain, loss[0], usable)),
-        measured(*loss, target[loss[0]], gained, _why(loss, gain[0], gained)),
-    ]
-
-
-def _share(value: float, figure: Figure) -> float:
-    return credit(value, figure.target, figure.floor, 1.0)
-
-
-def _why(figure: tuple[str, float], other: str, share: float) -> str:
-    name, value = figure
-    if share < 1:
-        return f"{name} {value:.4g} counts {share:.0%} because of {other}"
-    return f"{name} {value:.4g} misses its target"
 
 
 # --- 5: channel_prune ----------------------------------------------------------------------------
@@ -411,7 +362,7 @@ def _residual_row(
         got = student.call("reconstruct", inputs, outputs)
     except StudentError as error:
         return passed(name, False, points, str(error))
-    fault = _type_fault(got, torch.float32, (outputs.shape[1], inputs.shape[1]))
+    fault = type_fault(got, torch.float32, (outputs.shape[1], inputs.shape[1]))
     if fault:
         return passed(name, False, points, fault)
     found = float((x @ got.double().T - y).square().mean())
@@ -491,11 +442,11 @@ def _fast_model(student: Student, cases: Cases, target: Targets) -> list[Row]:
     ratio = _latency_ratio(model, dense, target["latency_ratio"].target)
     drop = cases.dense_accuracy - evaluate(model, cases.images)
     gain = ("latency_ratio", ratio.median)
-    rows = _joint(gain, ("accuracy_drop", drop), target)
+    rows = joint(gain, ("accuracy_drop", drop), target)
     if _decided(ratio, target["latency_ratio"].target):
         return rows
     note = f"{ratio} is within noise of the target after three measurements"
-    usable = _share(drop, target["accuracy_drop"]) > 0
+    usable = share(drop, target["accuracy_drop"]) > 0
     return [inconclusive(rows[0], note) if usable else rows[0], rows[1]]
 
 
@@ -542,15 +493,15 @@ def _nm_prune(student: Student, cases: Cases, target: Targets) -> list[Row]:
     two_four = [_nm_fault(student, plain, 2, 4), _nm_fault(student, tied, 2, 4)]
     other = [_nm_fault(student, deep, n, m) for n, m in ((1, 4), (4, 8), (2, 6))]
     return [
-        _no_fault("2:4, of a matrix", two_four, 2),
-        _no_fault("1:4, 4:8 and 2:6, of more dimensions", other, 2),
+        no_fault("2:4, of a matrix", two_four, 2),
+        no_fault("1:4, 4:8 and 2:6, of more dimensions", other, 2),
         *_pack_rows(student, cases, plain),
     ]
 
 
 def _nm_fault(student: Student, weight: torch.Tensor, n: int, m: int) -> str | None:
     mask = student.call("nm_prune", weight, n, m)
-    fault = _type_fault(mask, torch.bool, tuple(weight.shape))
+    fault = type_fault(mask, torch.bool, tuple(weight.shape))
     if fault:
         return f"{n}:{m}: {fault}"
     for kept, group in zip(mask.reshape(-1, m), weight.abs().reshape(-1, m), strict=True):
@@ -584,7 +535,7 @@ def _pack_rows(student: Student, cases: Cases, weight: torch.Tensor) -> list[Row
 
 
 def _metadata_fault(metadata: object, chosen: torch.Tensor, shape: tuple[int, ...]) -> str | None:
-    fault = _type_fault(metadata, torch.uint8, shape)
+    fault = type_fault(metadata, torch.uint8, shape)
     if fault:
         return fault
     assert isinstance(metadata, torch.Tensor)
@@ -606,13 +557,13 @@ def _encode(student: Student, cases: Cases, target: Targets) -> list[Row]:
     names = "relative_index", "huffman_lengths", "encode: lossless", "encode: size"
     rows = []
     for name, judge in ((names[0], _index_fault), (names[1], _lengths_fault)):
-        rows.append(_no_fault(name, [_caught(judge, student, c) for c in hidden.values()], 1))
+        rows.append(no_fault(name, [_caught(judge, student, c) for c in hidden.values()], 1))
     faults, excess = [], 0.0
     for case, codes in hidden.items():
         fault, ratio = _stream_fault(student, codes)
         faults.append(fault and f"{case}: {fault}")
         excess = max(excess, ratio)
-    rows.append(_no_fault(names[2], faults, 1))
+    rows.append(no_fault(names[2], faults, 1))
     small = not any(faults) and excess <= 1.02
     message = f"got {excess:.3f} times the bits of a Huffman code, expected at most 1.02"
     return [*rows, passed(names[3], small, 1, message)]
@@ -750,7 +701,7 @@ def _compressed(student: Student, cases: Cases, target: Targets) -> list[Row]:
         raise StudentError(f"compressed: {error}") from None
     ratio = cost.model_bytes(dense) / student.artifact_bytes("compressed")
     drop = cases.dense_accuracy - evaluate(model, cases.images)
-    return _joint(("compression", ratio), ("accuracy_drop", drop), target)
+    return joint(("compression", ratio), ("accuracy_drop", drop), target)
 
 
 def _decompress(stored: object, model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import Any
 from autograder import checking, roster
 from autograder.grading import Graded
 from autograder.roster import Cell, Entry
+from autograder.rows import Row, inconclusive, measured
 from autograder.targets import Figure
 
 SIZE = Figure(target=10.0, floor=4.0, points=2.0, reference=12.0, unit="×")
@@ -24,15 +25,15 @@ def verdict(
     """The verdict of check ``small``; a figure that is no number comes as it is."""
     rows = [_row("size", size, SIZE), _row("drop", drop, DROP)]
     if undecided:
-        rows[0] = checking.inconclusive(rows[0], "within noise")
+        rows[0] = inconclusive(rows[0], "within noise")
     found = checking.Verdict("small", tuple(rows), 4.0, dataset, **notes)
     return json.loads(json.dumps(found.to_json()))
 
 
-def _row(name: str, value: Any, figure: Figure) -> checking.Row:
+def _row(name: str, value: Any, figure: Figure) -> Row:
     if isinstance(value, float | int):
-        return checking.measured(name, value, figure)
-    return checking.Row(name, value, figure.target, 0.0, figure.points, status="failed")
+        return measured(name, value, figure)
+    return Row(name, value, figure.target, 0.0, figure.points, status="failed")
 
 
 def entry(student: str = "ada", *verdicts: dict, cells: tuple[Cell, ...] = (), **fields) -> Entry:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograder import artifacts, checking, held_out, render, targets
-from autograder.checking import Cases, Row, StudentError, Verdict, compare, credit
+from autograder.checking import Cases, StudentError, Verdict
 from autograder.exchange import ExchangeError
+from autograder.rows import Row, compare, credit
 from codesign.datasets import DatasetCard, ImageSet
 from codesign.models import VGG
 

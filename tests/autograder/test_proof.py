@@ -9,7 +9,7 @@ import pytest
 from toy_lab import LAB, half_zero
 from typer.testing import CliRunner
 
-from autograder import artifacts, checking, cli, prove, sandbox, targets
+from autograder import artifacts, checking, cli, prove, rows, sandbox, targets
 from autograder.prove import Mutant
 from codesign.models import VGG
 
@@ -71,7 +71,7 @@ def test_a_check_that_gives_points_away_is_a_hole(course, monkeypatch, tmp_path)
 
     def blind(student, cases, target):
         student.artifact("net")
-        return [checking.passed("net", True, 3)]
+        return [rows.passed("net", True, 3)]
 
     monkeypatch.setitem(checking._checks, (LAB, "net"), blind)
     lines = prove.prove(course, LAB, "glyphs", isolated=False)

@@ -7,7 +7,7 @@ import json
 import pytest
 from toy_lab import CHANNELS, DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in
 
-from autograder import checking, grading, judge, retrain, sandbox
+from autograder import grading, judge, retrain, rows, sandbox
 from autograder.checking import Row
 from autograder.targets import Figure
 
@@ -78,13 +78,13 @@ def test_what_the_notebook_makes_is_held_against_what_was_handed_in(
 )
 def test_chance_explains_a_quarter_of_the_way_to_the_floor(handed_in, again, agrees):
     figure = Figure(target=0.5, floor=0.1, points=3.0)
-    before = vars(checking.measured("sparsity", handed_in, figure))
+    before = vars(rows.measured("sparsity", handed_in, figure))
     other = None if again is None else Row("sparsity", again, 0.5, 0, 3)
     assert retrain._agrees(before, other, figure) is agrees
 
 
 def test_a_smaller_figure_is_better_where_the_floor_is_above():
     figure = Figure(target=0.1, floor=0.5, points=3.0, spread=0.05)
-    before = vars(checking.measured("drop", 0.1, figure))
+    before = vars(rows.measured("drop", 0.1, figure))
     assert retrain._agrees(before, Row("drop", 0.24, 0.1, 0, 3), figure)  # three spreads
     assert not retrain._agrees(before, Row("drop", 0.26, 0.1, 0, 3), figure)

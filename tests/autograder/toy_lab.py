@@ -14,8 +14,8 @@ from types import ModuleType
 import nbformat
 import pytest
 
-from autograder import artifacts, checking, grading, intake, judge, targets, work
-from autograder.checking import compare, inconclusive, measured
+from autograder import artifacts, checking, grading, intake, judge, rows, targets, work
+from autograder.rows import compare, inconclusive, measured
 from autograder.targets import CheckTargets, Figure
 from codesign import cost
 from codesign.models import VGG
@@ -185,7 +185,7 @@ def judge_by_reading(unit: bytes) -> bytes:
         name = intake.grade_id(cell)
         if intake.is_judged(cell):
             points = targets.lab(LAB)[name].points
-            row = checking.passed(name, "2 * x" in source, points, "not 2 * x")
+            row = rows.passed(name, "2 * x" in source, points, "not 2 * x")
             if name == "net" and "nan" in source:
                 row = measured("sparsity", math.nan, figure)
             elif name == "net" and "noise" in source:
