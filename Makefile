@@ -66,7 +66,8 @@ grade: install ## grade what lies in submitted/
 doctor: install ## try every protection that grading relies on, on this machine
 	@$(BIN)/autograder doctor
 
-bench: install ## time grading beside stock nbgrader
+bench: install ## time kernels beside libraries, and grading beside stock nbgrader
+	@$(BIN)/python benchmarks/int8_gemm.py
 	@$(BIN)/autograder bench
 
 prove: install ## show that the grader tells right from wrong: the proof matrix, into build/proof/

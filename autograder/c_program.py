@@ -4,7 +4,8 @@ The function is linked into a program of its own that has no C library: it maps 
 kernel to refuse every further system call (seccomp's strict mode), waits for a byte, calls the
 function once and ends. So the C can compute and nothing else; the clock runs outside, from the byte
 to the end of the process, when nothing can be computed any more. Every array ends where its memory
-ends: what reads or writes past it is stopped. The compiler reads untrusted text, so all of this
+ends: what reads or writes past it is stopped. It is compiled for AVX2 wherever it runs, so that
+figures of several machines can be compared. The compiler reads untrusted text, so all of this
 belongs into a sandbox (``student.measure``). Where there is no seccomp (not Linux), the function is
 called in this process: good enough for a student's own machine.
 """
@@ -71,10 +72,10 @@ class Program:
 
     def _build(self, source: str) -> None:
         if not self.isolated:
-            self.library = native.build(source)
+            self.library = native.build(source, native.AVX2)
             return
         folder = self._folder
-        native.compile_c(source, folder / "kernel.o")
+        native.compile_c(source, folder / "kernel.o", native.AVX2)
         passed = [
             f"(void *)base[{i}]" if "*" in argument else f"(int)base[{i}]"
             for i, argument in enumerate(self.arguments)
@@ -82,7 +83,7 @@ class Program:
         harness = HARNESS.read_text()
         harness = harness.replace("DECLARATION", self.declaration)
         harness = harness.replace("CALL", f"{self.name}({', '.join(passed)})")
-        native.compile_c(harness, folder / "harness.o", (*native.FLAGS, "-fno-builtin"))
+        native.compile_c(harness, folder / "harness.o", native.AVX2, "-fno-builtin")
         objects = [folder / "kernel.o", folder / "harness.o"]
         native.link(objects, folder / "program", "-static", "-Wl,-e,harness_entry")
 
@@ -198,6 +199,8 @@ def _why(code: int) -> str:
         return "was stopped: it asked the system for something, and a kernel may only compute"
     if code in (-signal.SIGSEGV, -signal.SIGBUS):
         return "was stopped: it read or wrote outside of its arrays"
+    if code == -signal.SIGILL:
+        return "was stopped: it used an instruction that this machine does not have, or a trap"
     if code < 0:
         return f"was stopped by {signal.Signals(-code).name}"
     return f"ended with {code}"

@@ -28,7 +28,9 @@ import torch
 
 from codesign.datasets import cache_dir
 
-FLAGS = ("-O3", "-mcpu=native", "-std=c17", "-fno-sanitize=all")
+FLAGS = ("-O3", "-std=c17", "-fno-sanitize=all")
+NATIVE = "native"  # every instruction of the processor that compiles
+AVX2 = "x86_64_v3" if platform.machine() in ("x86_64", "AMD64") else NATIVE  # of any since 2013
 COMPILE_S = 60.0
 
 
@@ -62,18 +64,22 @@ class Library:
         return call
 
 
-def build(source: str) -> Library:
+def build(source: str, cpu: str = NATIVE) -> Library:
     """Compile C source text for this machine, or take it from the cache, and load it.
+
+    Args:
+        cpu: whose instructions may be used; ``AVX2`` gives the same code on any x86-64 machine,
+            so that figures from several of them can be compared.
 
     Raises:
         CompileError: not C, with the compiler's message and line.
         ImportError: ``ziglang`` is not installed.
     """
-    path = _folder() / f"{_key(source)}.so"
+    path = _folder() / f"{_key(source, cpu)}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             linked = Path(scratch) / "kernel.so"
-            compile_c(source, Path(scratch) / "kernel.o")
+            compile_c(source, Path(scratch) / "kernel.o", cpu)
             link([Path(scratch) / "kernel.o"], linked, "-shared")
             linked.replace(path)
     return Library(path)
@@ -92,10 +98,11 @@ def shipped(name: str) -> str:
     return (folder / f"{name}.c").read_text(encoding="utf-8")
 
 
-def compile_c(source: str, target: Path, flags: Sequence[str] = FLAGS) -> None:
+def compile_c(source: str, target: Path, cpu: str, *flags: str) -> None:
     """Compile C source text to the object file ``target``. Raises like :func:`build`."""
     place = target.with_suffix(".c")
     place.write_text(source, encoding="utf-8", errors="replace")
+    flags = (*FLAGS, f"-mcpu={cpu}", *flags)
     _zig("-c", *flags, "-fPIC", *_system(), place.name, "-o", target.name, folder=target.parent)
 
 
@@ -145,8 +152,8 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="codesign-native-"))
 
 
-def _key(source: str) -> str:
-    parts = (source, *FLAGS, importlib.metadata.version("ziglang"), _processor())
+def _key(source: str, cpu: str) -> str:
+    parts = (source, cpu, *FLAGS, importlib.metadata.version("ziglang"), _processor())
     return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:32]
 
 

@@ -38,7 +38,7 @@ def shown(paths: list[Path]) -> list[str]:
 
 
 def test_the_rooms_are_there():
-    for room in ("codesign", "autograder", "lectures", "solutions"):
+    for room in ("codesign", "autograder", "lectures", "solutions", "benchmarks"):
         assert modules(room), room
 
 
@@ -48,6 +48,7 @@ def test_the_rooms_are_there():
         ("codesign", {"codesign"}),
         ("autograder", {"autograder", "codesign"}),
         ("lectures", {"codesign"}),
+        ("benchmarks", {"codesign"}),
         ("solutions", {"autograder", "codesign"}),
     ],
 )

@@ -1047,8 +1047,8 @@ def speeds(source: str) -> dict:
     a = torch.randint(-128, 128, (m, k), dtype=torch.int8)
     b = torch.randint(-127, 128, (n, k), dtype=torch.int8)
     c, real, bt = torch.zeros(m, n, dtype=torch.int32), a.float(), b.float().T.contiguous()
-    fp32, d = native.build(native.shipped("fp32_gemm")), torch.zeros(m, n)
-    start, mine = native.build(START), native.build(source)
+    fp32, d = native.build(native.shipped("fp32_gemm"), native.AVX2), torch.zeros(m, n)
+    start, mine = native.build(START, native.AVX2), native.build(source, native.AVX2)
     candidates = {
         "fp32, plain loop": lambda: fp32.fp32_gemm(real, bt, d, m, n, k),
         "fp32, tiled": lambda: fp32.fp32_gemm_tiled(real, bt, d, m, n, k),

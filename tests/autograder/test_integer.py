@@ -30,10 +30,10 @@ def tensors(bits: int = 8, seed: int = 0) -> dict[str, torch.Tensor]:
             stored[f"{name}.weight"] = (flat[::2] | (flat[1::2] << 4)).to(torch.uint8)
         else:
             stored[f"{name}.weight"] = codes.to(torch.int8)
-        stored[f"{name}.bias"] = integers(-3_000, 3_000, shape[0]).int()
+        stored[f"{name}.bias"] = integers(-3 * top, 3 * top, shape[0]).int()
         if name != "classifier":
             stored[f"{name}.mantissa"] = integers(2**30, 2**31, shape[0]).int()
-            shift = {("conv0", 8): 40, ("conv1", 8): 38, ("conv0", 4): 39, ("conv1", 4): 37}[
+            shift = {("conv0", 8): 40, ("conv1", 8): 38, ("conv0", 4): 38, ("conv1", 4): 35}[
                 name, bits
             ]
             stored[f"{name}.shift"] = torch.full((shape[0],), shift, dtype=torch.int8)

@@ -85,14 +85,17 @@ def test_the_second_time_nothing_is_compiled(tmp_path, monkeypatch):
     kept = [path.name for path in tmp_path.glob("*")]
     monkeypatch.setattr(native, "_zig", lambda *_, **__: pytest.fail("it compiled again"))
     assert native.build(source).one() == 1
-    assert [name for name in kept if name.endswith(".so")] == [f"{native._key(source)}.so"]
+    assert [name for name in kept if name.endswith(".so")] == [
+        f"{native._key(source, native.NATIVE)}.so"
+    ]
 
 
 def test_another_processor_or_source_is_another_library(monkeypatch):
-    keys = {native._key("int a;"), native._key("int b;")}
+    keys = {native._key("int a;", "native"), native._key("int b;", "native")}
+    keys.add(native._key("int a;", "x86_64_v3"))
     monkeypatch.setattr(native, "_processor", lambda: "another")
-    keys.add(native._key("int a;"))
-    assert len(keys) == 3
+    keys.add(native._key("int a;", "native"))
+    assert len(keys) == 4
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders without write permission")
