@@ -103,16 +103,17 @@ def compile_c(source: str, target: Path, cpu: str, *flags: str) -> None:
     place = target.with_suffix(".c")
     place.write_text(source, encoding="utf-8", errors="replace")
     flags = (*FLAGS, f"-mcpu={cpu}", *flags)
-    _zig("-c", *flags, "-fPIC", *_system(), place.name, "-o", target.name, folder=target.parent)
+    zig("-c", *flags, "-fPIC", *_system(), place.name, "-o", target.name, folder=target.parent)
 
 
 def link(objects: Sequence[Path], target: Path, *flags: str) -> None:
     """Link object files without any library. Raises like :func:`build`."""
     names = [os.path.relpath(path, target.parent) for path in objects]
-    _zig(*flags, *_system(), "-nostdlib", *names, "-o", target.name, folder=target.parent)
+    zig(*flags, *_system(), "-nostdlib", *names, "-o", target.name, folder=target.parent)
 
 
-def _zig(*arguments: str, folder: Path) -> None:
+def zig(*arguments: str, folder: Path) -> None:
+    """Run ``zig cc`` in ``folder``. Raises like :func:`build`."""
     if importlib.util.find_spec("ziglang") is None:
         raise ImportError("ziglang is not installed; `pip install ziglang` brings the C compiler")
     caches = {f"ZIG_{kind}_CACHE_DIR": str(_folder() / "zig") for kind in ("GLOBAL", "LOCAL")}

@@ -185,5 +185,5 @@ def test_a_wheel_carries_nothing_else(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert tops == {"codesign", "autograder", f"codesign_course-{codesign.__version__}.dist-info"}
     assert {Path(name).suffix for name in wheel.namelist()} <= {
-        *(".py", ".c", ".toml", ".json", ".safetensors", ".html", ".css", ".txt", ""),
+        *(".py", ".c", ".h", ".ld", ".toml", ".json", ".safetensors", ".html", ".css", ".txt", ""),
     }
