@@ -5,7 +5,7 @@ executes; every executed basic block is decoded once by ``capstone`` and its ins
 counted with the cycles that the core's technical reference manual gives them. The same source gives
 the same figures on every machine. Left out: wait states and caches of the flash, the bus, the M7's
 second issue slot, and all that depends on data or alignment, where a fixed value stands (see
-``CORES``). Taught in Lectures 10 and 11.
+``hardware.board``). Taught in Lectures 10 and 11.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import capstone
 import numpy as np
 import unicorn
 from unicorn import arm_const as arm
 
 from codesign import native
+from codesign.hardware import elf
+from codesign.hardware.board import BOARDS, CORES, Board, decoded
 
-KIB = 2**10
 KERNELS = Path(native.__file__).with_name("kernels") / "cortex_m"
 FLAGS = ("-O2", "-std=c17", "-munaligned-access", "-ffunction-sections", "-fno-sanitize=all")
 PAINT = 0xA5
@@ -34,121 +33,6 @@ STACK_LEAST = 64  # bytes that data and arguments must leave
 BUDGET = 2_000_000_000  # instructions
 SECONDS = 60.0
 ELEMENTS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32)
-
-
-@dataclass(frozen=True)
-class Core:
-    """A processor core and its cycles.
-
-    Args:
-        cpu: the compiler's name of it.
-        fpu: whether it computes in floating point.
-        refill: cycles that a taken branch adds (the manual's P).
-        load: of a single load or store; the next one in a row takes ``load_next``.
-        cycles: of instructions that take other than one cycle, by the start of their name.
-        source: manual and table.
-    """
-
-    name: str
-    cpu: str
-    model: int
-    fpu: bool
-    refill: int
-    load: int
-    load_next: int
-    cycles: Mapping[str, int]
-    source: str = field(repr=False)
-
-
-_DIVIDE = {"sdiv": 12, "udiv": 12}  # 2 to 12, by the operands: the most
-_FLOAT = {"vdiv": 14, "vsqrt": 14, "vmla": 3, "vmls": 3, "vfma": 3, "vfms": 3, "vnmla": 3}
-CORES = {
-    core.name: core
-    for core in (
-        Core(
-            "cortex-m0+",
-            "cortex_m0plus",
-            arm.UC_CPU_ARM_CORTEX_M0,
-            False,
-            1,
-            2,
-            2,
-            {"bl": 2},  # 3 with the refill
-            "ARM DDI 0484C, table 3-1; with the single-cycle multiplier",
-        ),
-        Core(
-            "cortex-m3",
-            "cortex_m3",
-            arm.UC_CPU_ARM_CORTEX_M3,
-            False,
-            2,
-            2,
-            1,
-            {**_DIVIDE, "mla": 2, "mls": 2, "smull": 4, "umull": 4, "smlal": 5, "umlal": 5},
-            "ARM DDI 0337I, table 3-1; P = 2 of 1 to 3, long products 4 of 3 to 5, 5 of 4 to 7",
-        ),
-        Core(
-            "cortex-m4",
-            "cortex_m4+vfp4d16sp",
-            arm.UC_CPU_ARM_CORTEX_M4,
-            True,
-            2,
-            2,
-            1,
-            {**_DIVIDE, **_FLOAT},
-            "ARM DDI 0439D, tables 3-1 and 7-1; P = 2 of 1 to 3",
-        ),
-        Core(
-            "cortex-m7",
-            "cortex_m7+fp_armv8d16sp",
-            arm.UC_CPU_ARM_CORTEX_M7,
-            True,
-            2,
-            2,
-            1,
-            {**_DIVIDE, **_FLOAT},
-            "no table is published; counted like a Cortex-M4, without the second issue slot",
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Board:
-    """A core with its memories, in bytes; ``clock_hz`` turns cycles into seconds."""
-
-    name: str
-    core: str
-    flash_bytes: int
-    sram_bytes: int
-    clock_hz: float
-    source: str = field(default="", repr=False)
-    flash_at: int = 0x0800_0000
-    sram_at: int = 0x2000_0000
-
-    def __post_init__(self) -> None:
-        if self.core not in CORES:
-            raise ValueError(f"got core {self.core!r}; allowed: {sorted(CORES)}")
-        for name in ("flash_bytes", "sram_bytes"):
-            size = getattr(self, name)
-            if not KIB <= size <= 64 * KIB**2 or size % KIB:
-                raise ValueError(f"got {name} {size}; allowed: whole KiB, 1 KiB to 64 MiB")
-
-
-BOARDS = {
-    board.name: board
-    for board in (
-        Board("m4", "cortex-m4", 1024 * KIB, 256 * KIB, 100e6, "the course's default"),
-        Board(
-            "stm32f407", "cortex-m4", 1024 * KIB, 128 * KIB, 168e6,
-            "ST DS8626, STM32F407xG; the 64 KiB of core-coupled memory left out",
-        ),
-        Board(
-            "stm32f746", "cortex-m7", 1024 * KIB, 320 * KIB, 216e6, "ST DS10916, STM32F746xG"
-        ),
-        Board("small", "cortex-m0+", 256 * KIB, 32 * KIB, 48e6, "a small one, no product's"),
-    )
-}  # fmt: skip
 
 
 class FirmwareError(ValueError):
@@ -210,7 +94,7 @@ class Firmware:
         texts = {"kernel.c": sources} if isinstance(sources, str) else dict(sources)
         with tempfile.TemporaryDirectory(prefix="codesign-firmware-") as folder:
             self.elf = self._build(Path(folder), texts, keep)
-        self.segments, self.symbols = _read_elf(self.elf)
+        self.segments, self.symbols = elf.read(self.elf)
 
     def _build(self, folder: Path, texts: Mapping[str, str], keep: Sequence[str]) -> bytes:
         texts = {**texts, "runtime.c": (KERNELS / "runtime.c").read_text()}
@@ -434,7 +318,7 @@ class _Machine:
         mix: Counter[str] = Counter()
         for (address, size), times in self.blocks.items():
             code = bytes(self.emulator.mem_read(address, size))
-            names, cost = _decoded(self.firmware.core.name, code)
+            names, cost = decoded(self.firmware.core.name, code)
             instructions += times * len(names)
             cycles += times * cost
             for name in names:
@@ -445,71 +329,5 @@ class _Machine:
         return instructions, cycles, dict(mix.most_common())
 
 
-@lru_cache(maxsize=100_000)
-def _decoded(core_name: str, code: bytes) -> tuple[tuple[str, ...], int]:
-    """Mnemonics of a block, and its cycles without what a taken branch adds."""
-    core = CORES[core_name]
-    decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
-    decoder.detail = True
-    names, cycles, after_memory = [], 0, False
-    for instruction in decoder.disasm(code, 0):
-        name = instruction.mnemonic.split(".")[0]
-        names.append(name)
-        single = name.startswith(("ldr", "str", "vldr", "vstr")) and not name.startswith(
-            ("ldrd", "strd")
-        )
-        if single:
-            cycles += core.load_next if after_memory else core.load
-        elif name.startswith(("ldrd", "strd")):
-            cycles += 3
-        elif name.startswith(("ldm", "stm", "push", "pop", "vldm", "vstm", "vpush", "vpop")):
-            cycles += 1 + _registers(instruction)
-        else:
-            cycles += _cycles(core, name)
-        after_memory = single
-    return tuple(names), cycles
-
-
-def _cycles(core: Core, name: str) -> int:
-    for start, cycles in core.cycles.items():
-        if name == start or (name.startswith(start) and len(start) > 2):
-            return cycles
-    return 1
-
-
-def _registers(instruction: Any) -> int:
-    """Registers that a multiple load or store moves."""
-    count = sum(1 for operand in instruction.operands if operand.type == capstone.arm.ARM_OP_REG)
-    lists_base = instruction.mnemonic.startswith(("ldm", "stm", "vldm", "vstm"))
-    return count - 1 if lists_base else count
-
-
 def _pages(size: int) -> int:
     return -(-size // 0x1000) * 0x1000
-
-
-Segment = tuple[int, bytes, int]  # address, content, size in memory
-
-
-def _read_elf(elf: bytes) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
-    """Loaded segments, and symbols with address and size, of a 32-bit ELF file."""
-    program_at, section_at = struct.unpack_from("<II", elf, 28)
-    (programs,) = struct.unpack_from("<H", elf, 44)
-    (sections,) = struct.unpack_from("<H", elf, 48)
-    segments = []
-    for index in range(programs):
-        kind, offset, at, _, stored, size = struct.unpack_from("<6I", elf, program_at + 32 * index)
-        if kind == 1 and size:
-            segments.append((at, elf[offset : offset + stored], size))
-    headers = [struct.unpack_from("<10I", elf, section_at + 40 * i) for i in range(sections)]
-    symbols = {}
-    for header in headers:
-        if header[1] != 2:  # the symbol table
-            continue
-        names_at = headers[header[6]][4]
-        for place in range(header[4], header[4] + header[5], 16):
-            name, value, size, info = struct.unpack_from("<IIIB", elf, place)
-            if info & 15 in (1, 2) and value:  # variables and functions
-                end = elf.index(b"\0", names_at + name)
-                symbols[elf[names_at + name : end].decode()] = (value & ~1, size)
-    return segments, symbols

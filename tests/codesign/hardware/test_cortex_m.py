@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.hardware.cortex_m import BOARDS, CORES, Board, Firmware, FirmwareError, InFlash
+from codesign.hardware.board import BOARDS, CORES, Board
+from codesign.hardware.cortex_m import Firmware, FirmwareError, InFlash
 from codesign.native import CompileError
 
 DOT = """

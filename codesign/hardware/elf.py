@@ -1,0 +1,31 @@
+"""What a linked firmware holds: segments and symbols of a 32-bit ELF file, little-endian."""
+
+from __future__ import annotations
+
+import struct
+
+Segment = tuple[int, bytes, int]  # address, content, size in memory
+
+
+def read(elf: bytes) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
+    """Loaded segments, and symbols with address and size, of a 32-bit ELF file."""
+    program_at, section_at = struct.unpack_from("<II", elf, 28)
+    (programs,) = struct.unpack_from("<H", elf, 44)
+    (sections,) = struct.unpack_from("<H", elf, 48)
+    segments = []
+    for index in range(programs):
+        kind, offset, at, _, stored, size = struct.unpack_from("<6I", elf, program_at + 32 * index)
+        if kind == 1 and size:
+            segments.append((at, elf[offset : offset + stored], size))
+    headers = [struct.unpack_from("<10I", elf, section_at + 40 * i) for i in range(sections)]
+    symbols = {}
+    for header in headers:
+        if header[1] != 2:  # the symbol table
+            continue
+        names_at = headers[header[6]][4]
+        for place in range(header[4], header[4] + header[5], 16):
+            name, value, size, info = struct.unpack_from("<IIIB", elf, place)
+            if info & 15 in (1, 2) and value:  # variables and functions
+                end = elf.index(b"\0", names_at + name)
+                symbols[elf[names_at + name : end].decode()] = (value & ~1, size)
+    return segments, symbols
