@@ -59,11 +59,24 @@ COST = {
 }
 left_over = {(b, s): 1 - s * b / 32 for b in BLOCKS for s in SPARSITIES}
 """
+LEVELS = """
+import numpy as np
+from codesign import plot
+plot.theme()
+BITS = (2, 4, 8)
+HISTOGRAM, w_max = np.histogram(np.random.default_rng(0).normal(size=9_999), 100), 4.0
+ROWS = {
+    (b, name): (np.linspace(-4, 4, 2**b), 6.0 * b, 90 - 80 / b)
+    for b in BITS
+    for name in ("int", "E4M3", "NF4", "k-means", "MX")
+}
+"""
 SLIDERS = {
     "roofline": ("01_introduction", 0, ROOFLINE),
     "granularity": ("03_pruning_and_sparsity_1", 0, GRANULARITY),
     "load": ("04_pruning_and_sparsity_2", 0, LOAD),
     "blocks": ("04_pruning_and_sparsity_2", 1, BLOCKS),
+    "levels": ("05_quantization_1", 0, LEVELS),
 }
 
 
