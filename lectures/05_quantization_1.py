@@ -2016,20 +2016,9 @@ if IS_X86:
 
 
 # %%
-def compiled(source, cpu, *more):
-    """The object file or, with ``-S``, the assembly of ``source`` for another CPU."""
-    flags = [flag.replace("native", cpu) for flag in native.FLAGS]
-    target = Path(folder.name) / f"{cpu}.{'s' if '-S' in more else 'o'}"
-    native.compile_c(source, target, [*flags, *more])
-    return target
-
-
-# %%
 LIBRARIES = {"native": native.build(SOURCE)}
 if IS_X86:
-    target = Path(folder.name) / "avx2.so"
-    native.link([compiled(SOURCE, "x86_64_v3")], target, "-shared")
-    LIBRARIES["AVX2"] = native.Library(target)
+    LIBRARIES["AVX2"] = native.build(SOURCE, native.AVX2)
     print(f"VNNI lanes, native: {LIBRARIES['native'].vnni_lanes()}; "
           f"fp32 lanes, native: {LIBRARIES['native'].fp32_lanes()}")  # fmt: skip
 
@@ -2046,7 +2035,9 @@ KERNELS = ("fp32_dot", "int8_dot", "fp32_axpy", "fp32_tile",
 # %%
 def instructions(cpu):
     """Counter of instructions of each kernel, with the widest register that each uses."""
-    text, found = compiled(SOURCE, cpu, "-S").read_text(), {}
+    target = Path(folder.name) / f"{cpu}.s"
+    native.compile_c(SOURCE, target, cpu, "-S")
+    text, found = target.read_text(), {}
     for part in re.split(r"^(?=\w+:)", text, flags=re.M):
         if (name := part.split(":")[0]) in KERNELS:
             lines = [(m.group(1), m.group(0)) for m in WANTED.finditer(part)]
@@ -2059,7 +2050,7 @@ def instructions(cpu):
 
 # %%
 if IS_X86:
-    for cpu in ("x86_64_v3", "native"):
+    for cpu in (native.AVX2, native.NATIVE):
         for name, ops in instructions(cpu).items():
             print(f"{cpu:9} {name:13}", *(f"{n}×{op}" for op, n in ops.most_common(4)))
 
