@@ -70,6 +70,13 @@ ROWS = {
     for b in BITS
     for name in ("int", "E4M3", "NF4", "k-means", "MX")
 }
+CLIP = """
+from codesign import plot
+plot.theme()
+BITS = (2, 4, 8)
+clip_x = bars = [0.5 + 0.1 * k for k in range(20)]
+density = [-1 - t for t in clip_x]
+curves = {b: [[-b + t for t in clip_x], [-2 * t for t in clip_x]] * 2 for b in BITS}
 """
 SLIDERS = {
     "roofline": ("01_introduction", 0, ROOFLINE),
@@ -77,6 +84,7 @@ SLIDERS = {
     "load": ("04_pruning_and_sparsity_2", 0, LOAD),
     "blocks": ("04_pruning_and_sparsity_2", 1, BLOCKS),
     "levels": ("05_quantization_1", 0, LEVELS),
+    "clip": ("06_quantization_2", 0, CLIP),
 }
 
 
