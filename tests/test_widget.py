@@ -70,6 +70,7 @@ ROWS = {
     for b in BITS
     for name in ("int", "E4M3", "NF4", "k-means", "MX")
 }
+"""
 CLIP = """
 from codesign import plot
 plot.theme()
