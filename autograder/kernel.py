@@ -173,7 +173,8 @@ class KernelStudent:
         self.end = time.monotonic() + budget_s
         self.good_cells: list[str] = []
         self.restarts, self.calls = 0, 0
-        self.read: set[str] = set()
+        self.read: set[str] = set()  # artifacts
+        self.called: set[str] = set()  # functions
         self.trouble = ""  # why the last cell that failed did so
         self.kernel: Kernel | None = None
 
@@ -205,6 +206,7 @@ class KernelStudent:
     ) -> Any:
         """See :class:`autograder.checking.Student`."""
         self.calls += 1
+        self.called.add(function)
         name = f"call{self.calls}"
         requests, answers = self.sandbox.requests, self.sandbox.answers
         exchange.write(

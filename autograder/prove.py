@@ -7,13 +7,14 @@ through the judge, with hidden cases; the proof is a matrix of mutants and check
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,8 +129,8 @@ def to_json(lines: list[Line]) -> str:
 class _Bench:
     """A kernel with the reference solution loaded, where one cell or one artifact is swapped.
 
-    After a swap only the checks that it can reach run again: those that call functions after
-    another cell, those that read a changed artifact after a forgery.
+    After a swap only the checks that it can reach run again: after another cell those that call
+    what it defines, directly or through other cells; after a forgery those that read it.
     """
 
     def __init__(self, notebook: NotebookNode, lab: str, reference: Path, student: KernelStudent):
@@ -137,7 +138,8 @@ class _Bench:
         self.sources = {
             name: cell.source for cell in notebook.cells if (name := intake.grade_id(cell))
         }
-        self.calling: set[str] = set()
+        self.code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        self.calling: dict[str, set[str]] = {}
         self.reading: dict[str, set[str]] = {}
         for cell in notebook.cells:
             if cell.cell_type == "code" and not intake.is_judged(cell):
@@ -148,10 +150,9 @@ class _Bench:
         return {name: known.get(name) or self._judge_one(name) for name in targets.lab(self.lab)}
 
     def _judge_one(self, name: str) -> Verdict:
-        calls, self.student.read = self.student.calls, set()
+        self.student.called, self.student.read = set(), set()
         verdict = checking.run(self.lab, name, self.student, self.student.dataset, PROOF_SEED)
-        if self.student.calls > calls:
-            self.calling.add(name)
+        self.calling.setdefault(name, set()).update(self.student.called)
         self.reading.setdefault(name, set()).update(self.student.read)
         return verdict
 
@@ -172,7 +173,13 @@ class _Bench:
             raise ValueError(f"got cell {cell!r}; allowed: {sorted(self.sources)}")
         with contextlib.suppress(StudentError):
             self.student.run_cell(source, judge.CELL_DEADLINE_S)
-        verdicts = self.judge({n: v for n, v in full.items() if n not in self.calling})
+        reached = reach(self.code, self.sources[cell], source)
+        untouched = {
+            name
+            for name, called in self.calling.items()
+            if not called or (reached is not None and not called & reached)
+        }
+        verdicts = self.judge({n: v for n, v in full.items() if n in untouched})
         self.student.run_cell(self.sources[cell], judge.CELL_DEADLINE_S)
         self.student.restarts = 0
         return verdicts
@@ -181,6 +188,37 @@ class _Bench:
         return artifacts.digest(self.student.outputs, name) != artifacts.digest(
             self.reference, name
         )
+
+
+def reach(cells: Sequence[str], right: str, wrong: str) -> set[str] | None:
+    """Names whose meaning may change when ``wrong`` takes the place of the cell ``right``.
+
+    What the two define, and in all ``cells`` whatever uses such a name, and so on. None: every
+    name, because ``wrong`` is no Python or does more than define.
+    """
+    try:
+        before, after = ast.parse(right), ast.parse(wrong)
+        statements = [node for source in cells for node in ast.parse(source).body]
+    except SyntaxError:
+        return None
+    if not all(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in after.body):
+        return None
+    grown = {name for node in (*before.body, *after.body) for name in _defined(node)}
+    uses = [
+        (_defined(node), {part.id for part in ast.walk(node) if isinstance(part, ast.Name)})
+        for node in statements
+    ]
+    while more := {name for names, used in uses if used & grown for name in names} - grown:
+        grown |= more
+    return grown
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """Names that a statement of a cell binds."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    stored = [p for p in ast.walk(node) if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
+    return {name.id for name in stored}
 
 
 @contextlib.contextmanager

@@ -76,3 +76,29 @@ def test_a_check_that_gives_points_away_is_a_hole(course, monkeypatch, tmp_path)
     monkeypatch.setitem(checking._checks, (LAB, "net"), blind)
     lines = prove.prove(course, LAB, "glyphs", isolated=False)
     assert [bool(line.fault) for line in lines] == [False, False, False, True]
+
+
+CELLS = [
+    "import torch\nLIMIT = 3",
+    "def one(x): return x",
+    "def two(x): return one(x) + LIMIT",
+    "def three(x): return x",
+    "class Four:\n    def run(self): return two(1)",
+    "five = Four()\nfor six in range(3): seven = five",
+]
+
+
+@pytest.mark.parametrize(
+    ("cell", "wrong", "expected"),
+    [
+        (1, "def one(x): return 0", {"one", "two", "Four", "five", "six", "seven"}),
+        (3, "def three(x): return 0", {"three"}),
+        (3, "def one(x): return 0", {"three", "one", "two", "Four", "five", "six", "seven"}),
+        (4, "class Four: pass", {"Four", "five", "six", "seven"}),
+        (3, "def three(x:", None),
+        (3, "torch.add = None\ndef three(x): return x", None),
+        (3, "LIMIT = 4", None),
+    ],
+)
+def test_how_far_another_cell_reaches(cell, wrong, expected):
+    assert prove.reach(CELLS, CELLS[cell], wrong) == expected
