@@ -194,7 +194,7 @@ def reach(cells: Sequence[str], right: str, wrong: str) -> set[str] | None:
     """Names whose meaning may change when ``wrong`` takes the place of the cell ``right``.
 
     What the two define, and in all ``cells`` whatever uses such a name, and so on. None: every
-    name, because ``wrong`` is no Python or does more than define.
+    name, because ``wrong`` does more than define, or something here is not plain Python.
     """
     try:
         before, after = ast.parse(right), ast.parse(wrong)
