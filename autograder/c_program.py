@@ -12,6 +12,7 @@ called in this process: good enough for a student's own machine.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import platform
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,6 @@ class Program:
             [str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(),
             bufsize=0,
             stderr=file,
             env={},
@@ -222,20 +222,24 @@ def interleaved(
     Raises:
         ProgramError: one of them failed; says which.
     """
-    built, found = {}, {name: [] for name in programs}  # type: ignore[var-annotated]
+    built: dict[str, Program] = {}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
     for name, program in programs.items():
-        built[name] = _named(name, lambda p=program: Program(p["source"], p["declaration"]))
+        with _named(name):
+            built[name] = Program(program["source"], program["declaration"])
     for arguments in rounds:
         for name, values in arguments.items():
             ready = [v.numpy() if isinstance(v, torch.Tensor) else v for v in values]
-            outputs, seconds = _named(name, lambda n=name, r=ready: built[n].run(r))
+            with _named(name):
+                outputs, seconds = built[name].run(ready)
             tensors = [torch.from_numpy(np.array(output)) for output in outputs]
             found[name].append({"outputs": tensors, "seconds": seconds})
     return found
 
 
-def _named(name: str, action: Any) -> Any:
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
     try:
-        return action()
+        yield
     except ProgramError as error:
         raise ProgramError(f"{name} {error}") from None

@@ -97,9 +97,7 @@ class Network:
     def _weight(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         if self.bits == 4:
             count = torch.Size(shape).numel()
-            packed = self._take(name, torch.uint8, ((count + 1) // 2,)).long()
-            codes = torch.stack([packed & 15, packed >> 4], 1).flatten()[:count].reshape(shape)
-            codes = torch.where(codes > 7, codes - 16, codes)
+            codes = unpacked(self._take(name, torch.uint8, ((count + 1) // 2,)), shape)
         else:
             codes = self._take(name, torch.int8, shape).long()
         return _require_range(name, codes, -self.high, self.high)
@@ -148,6 +146,13 @@ class Network:
             found = self.logits(data.images[start : start + BATCH]).argmax(1)
             correct += int((found == data.labels[start : start + BATCH]).sum())
         return correct / len(data)
+
+
+def unpacked(packed: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Codes int64 from -8 to 7 of ``packed`` uint8: two a byte, the first in the low half."""
+    halves = packed.long()
+    codes = torch.stack([halves & 15, halves >> 4], 1).flatten()[: torch.Size(shape).numel()]
+    return torch.where(codes > 7, codes - 16, codes).reshape(shape)
 
 
 def _sums(codes: torch.Tensor, zero: int, layer: Layer, largest: int) -> torch.Tensor:

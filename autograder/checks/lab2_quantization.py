@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from autograder.checking import Cases, Student, StudentError, check
-from autograder.integer import Network
+from autograder.integer import BATCH, Network, unpacked
 from autograder.rows import Row, compare, joint, measured, no_fault, passed, type_fault
 from autograder.targets import Figure
 from codesign import cost, native
@@ -174,9 +174,9 @@ def _gradient_fault(student: Student, cases: Cases) -> Fault:
 @check(LAB, "linear_quantize")
 def _linear_quantize(student: Student, cases: Cases, target: Targets) -> list[Row]:
     return [
-        _parameters_row(student, cases, "symmetric parameters", True, None, 1.5),
-        _parameters_row(student, cases, "affine parameters, 0 is a level", False, None, 1.5),
-        _parameters_row(student, cases, "parameters of each channel", True, 0, 1.0, 1, False),
+        _parameters_row(student, cases, "symmetric parameters", [(True, None)], 1.5),
+        _parameters_row(student, cases, "affine parameters, 0 is a level", [(False, None)], 1.5),
+        _parameters_row(student, cases, "parameters of each channel", PER_CHANNEL, 1.0),
         no_fault("codes", [_caught(_codes_fault, student, cases, i) for i in range(6)], 3),
         no_fault(
             "real numbers again",
@@ -186,26 +186,24 @@ def _linear_quantize(student: Student, cases: Cases, target: Targets) -> list[Ro
     ]
 
 
+PER_CHANNEL = [(True, 0), (True, 1), (False, 0), (False, 2)]  # symmetric, axis
+
+
 def _parameters_row(
     student: Student,
     cases: Cases,
     name: str,
-    symmetric: bool,
-    axis: int | None,
+    kinds: Sequence[tuple[bool, int | None]],
     points: float,
-    *others: int | bool,
 ) -> Row:
     """Covers positive, negative and mixed tensors, an all-zero one, and 3, 4 and 8 bits."""
     rows = int(cases.randint(4, 8))
     base = cases.randn(rows, int(cases.randint(5, 9)), 3) * cases.randn(rows).exp()[:, None, None]
     tensors = [base, base.abs() + 0.5, -base.abs() - 0.25, torch.zeros(3, 4, 2)]
-    kinds = [(symmetric, axis)]
-    if others:
-        kinds = [(True, 0), (True, 1), (False, 0), (False, 2)]
-    faults: list[Fault] = []
-    for (is_symmetric, along), x, bits in itertools.product(kinds, tensors, (8, 4, 3)):
-        arguments = (x, bits, is_symmetric, along)
-        faults.append(_caught(_parameters_fault, student, *arguments))
+    faults = [
+        _caught(_parameters_fault, student, x, bits, *kind)
+        for kind, x, bits in itertools.product(kinds, tensors, (8, 4, 3))
+    ]
     return no_fault(name, faults, points)
 
 
@@ -221,8 +219,7 @@ def _parameters_fault(
     row = compare("", got[0], scale, 1, atol=0, rtol=1e-5)
     if row.message or dtype:
         return f"{where}: scale {row.message}" if row.message else f"{where}: zero point {dtype}"
-    # A quotient close to a half may be rounded either way.
-    if int((got[1] - zero).abs().max()) > 0:
+    if not torch.equal(got[1], zero):
         return f"{where}: got zero point {got[1].tolist()}, expected {zero.tolist()}"
     return None
 
@@ -588,6 +585,7 @@ def _tensors(student: Student, name: str) -> dict[str, torch.Tensor]:
 # --- 7: adaround and the artifact w4_model -------------------------------------------------------
 
 W4_TOP = 7
+ERROR_IMAGES = 2_000  # behind the error of the logits
 
 
 @check(LAB, "adaround")
@@ -689,17 +687,26 @@ def _w4_model(student: Student, cases: Cases, target: Targets) -> list[Row]:
         if fault := _rounding_fault(codes[name], weight, scales[name]):
             raise StudentError(f"{name}: {fault}")
     nearest = {name: _nearest(w, scales[name]) for name, (w, _) in folded.items()}
-    channels = cases.dense.config["channels"]
-    errors, correct = [], 0
-    for part in (codes, nearest):
-        layers = {n: (part[n].float() * scales[n], b) for n, (_, b) in folded.items()}
-        error, right = _logit_error(layers, folded, channels, cases.images)
-        errors.append(error)
-        correct = correct or right
-    drop = cases.dense_accuracy - correct / len(cases.images)
-    return joint(
-        ("logit_error", errors[0] / max(errors[1], 1e-12)), ("accuracy_drop", drop), target
+    rounded, plainly = (
+        {name: (part[name].float() * scales[name], bias) for name, (_, bias) in folded.items()}
+        for part in (codes, nearest)
     )
+    channels, images = cases.dense.config["channels"], cases.images
+    logits = _logits(rounded, channels, images)
+    some = images.head(ERROR_IMAGES)
+    exact = _logits(folded, channels, some)
+    error = _mean_square(logits[: len(some)] - exact)
+    reference = _mean_square(_logits(plainly, channels, some) - exact)
+    accuracy = int((logits.argmax(1) == images.labels).sum()) / len(images)
+    return joint(
+        ("logit_error", error / max(reference, 1e-12)),
+        ("accuracy_drop", cases.dense_accuracy - accuracy),
+        target,
+    )
+
+
+def _mean_square(difference: torch.Tensor) -> float:
+    return float(difference.double().square().mean())
 
 
 Layers = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
@@ -731,28 +738,16 @@ def _unpacked(stored: Mapping[str, torch.Tensor], folded: Layers) -> dict[str, t
         packed = stored[f"{name}.weight"]
         if fault := type_fault(packed, torch.uint8, (-(-weight.numel() // 2),)):
             raise StudentError(f"{name}.weight: {fault}: two codes a byte")
-        halves = packed.int()
-        both = torch.stack([halves & 15, halves >> 4], 1).flatten()[: weight.numel()]
-        codes[name] = torch.where(both > 7, both - 16, both).reshape(weight.shape)
+        codes[name] = unpacked(packed, tuple(weight.shape))
     return codes
 
 
 @torch.inference_mode()
-def _logit_error(
-    layers: Layers, exact: Layers, channels: list[int | str], data: ImageSet
-) -> tuple[float, int]:
-    """Mean squared difference of the logits on the first 2,000 images; right answers on all."""
-    total, count, correct = 0.0, 0, 0
-    for start in range(0, len(data), 100):
-        x = normalize(data.images[start : start + 100]).contiguous(
-            memory_format=torch.channels_last
-        )
-        logits = _run(layers, channels, x)
-        correct += int((logits.argmax(1) == data.labels[start : start + 100]).sum())
-        if start < 2_000:
-            total += float((logits - _run(exact, channels, x)).double().square().sum())
-            count += logits.numel()
-    return total / count, correct
+def _logits(layers: Layers, channels: list[int | str], data: ImageSet) -> torch.Tensor:
+    """``[N, 10]`` of all images."""
+    parts = [normalize(part) for part in data.images.split(BATCH)]
+    last = torch.channels_last
+    return torch.cat([_run(layers, channels, x.contiguous(memory_format=last)) for x in parts])
 
 
 def _run(layers: Layers, channels: list[int | str], x: torch.Tensor) -> torch.Tensor:
