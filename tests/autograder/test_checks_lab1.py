@@ -6,14 +6,13 @@ network, so that nothing here trains or needs a checkpoint.
 
 from __future__ import annotations
 
-import ast
 import heapq
 import shutil
 from pathlib import Path
 
-import jupytext
 import pytest
 import torch
+from solution_cells import Same, definitions
 from torch import nn
 
 from autograder import artifacts, checking, held_out, prove, targets
@@ -24,7 +23,6 @@ from codesign import checkpoints, cost, huffman, measure, models, training
 from codesign.datasets import DatasetCard, ImageSet, normalize
 
 LAB = "lab1_pruning"
-SOURCE = Path(__file__).parents[2] / "solutions" / LAB / f"{LAB}.py"
 FUNCTIONS = [
     "fine_grained_prune",
     "sensitivity_scan",
@@ -41,18 +39,7 @@ NARROW = [10, 10, "M", 20, 20, "M", 40, 40, "M", 40]
 
 def notebook_functions() -> dict:
     """Every function that the solution notebook defines, as its kernel would hold it."""
-    cells = [c for c in jupytext.read(SOURCE).cells if c.cell_type == "code"]
-    tree = ast.parse("\n".join(cell.source for cell in cells))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    namespace = {
-        "heapq": heapq,
-        "torch": torch,
-        "nn": nn,
-        "cost": cost,
-        "huffman": huffman,
-        "rebuild": checkpoints.rebuild,
-    }
-    exec(compile(tree, str(SOURCE), "exec"), namespace)
+    namespace = definitions(LAB, heapq=heapq, huffman=huffman, rebuild=checkpoints.rebuild)
     card = DatasetCard("glyphs", "val", (), "", "")
     namespace["accuracy"] = lambda model, x, y: training.evaluate(model, ImageSet(x, y, card))
     return namespace
@@ -93,20 +80,10 @@ def test_a_stub_earns_nothing(check, solution):
     assert verdict.max_points == targets.lab(LAB)[check].points
 
 
-class Numbers:
-    """A student whose every function returns the same."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def call(self, function, *args, deadline_s=0.0, **kwargs):
-        return self.value
-
-
 @pytest.mark.parametrize("check", FUNCTIONS)
 @pytest.mark.parametrize("value", [None, 0, "text", [], {}, torch.zeros(()), torch.tensor([[1.0]])])
 def test_answers_of_another_kind_earn_nothing_and_break_nothing(check, value):
-    verdict = checking.run(LAB, check, Numbers(value), "glyphs", 3)
+    verdict = checking.run(LAB, check, Same(value), "glyphs", 3)
     assert verdict.points == 0
 
 

@@ -6,23 +6,21 @@ on a few images.
 
 from __future__ import annotations
 
-import ast
 import shutil
 from pathlib import Path
 
-import jupytext
 import pytest
 import torch
-from torch import nn
+from solution_cells import SOLUTIONS, Same, definitions
 from torch.nn import functional
 
 from autograder import artifacts, checking, held_out, prove, targets
 from autograder.checking import LocalStudent
 from autograder.mutants.lab2_quantization import MUTANTS
-from codesign import cost
+from codesign.training import evaluate
 
 LAB = "lab2_quantization"
-FOLDER = Path(__file__).parents[2] / "solutions" / LAB
+FOLDER = SOLUTIONS / LAB
 FUNCTIONS = [
     "kmeans_quantize",
     "linear_quantize",
@@ -38,21 +36,7 @@ NETWORKS = ["int8_model", "w4_model", "w4a4_model"]
 
 def notebook_functions(source: str = "") -> dict:
     """What the solution notebook defines, as its kernel would hold it, then ``source``."""
-    cells = [c for c in jupytext.read(FOLDER / f"{LAB}.py").cells if c.cell_type == "code"]
-    tree = ast.parse("\n".join(cell.source for cell in cells))
-    kinds = ast.FunctionDef | ast.ClassDef
-    tree.body = [node for node in tree.body if isinstance(node, kinds)]
-    namespace = {
-        "torch": torch,
-        "nn": nn,
-        "functional": functional,
-        "cost": cost,
-        "SEED": 0,
-        "W4_TOP": 7,
-    }
-    exec(compile(tree, "notebook", "exec"), namespace)
-    exec(source, namespace)
-    return namespace
+    return definitions(LAB, source, functional=functional, SEED=0, W4_TOP=7)
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +72,6 @@ def test_a_stub_earns_nothing(check, solution):
     assert run(check, {name: stub for name in solution}).points == 0
 
 
-class Same:
-    """A student whose every function returns the same."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def call(self, function, *args, deadline_s=0.0, **kwargs):
-        return self.value
-
-
 @pytest.mark.parametrize("check", FUNCTIONS)
 @pytest.mark.parametrize(
     "value",
@@ -120,16 +94,10 @@ def test_a_mutant_loses_points(mutant):
 def handed_in(tmp_path, monkeypatch):
     """The reference's artifacts, judged on a few images."""
     images = held_out.images("glyphs", prove.PROOF_SEED).head(400)
-    accuracy = _accuracy(held_out.dense("glyphs"), images)
+    accuracy = evaluate(held_out.dense("glyphs"), images)
     monkeypatch.setattr(held_out, "images", lambda dataset, seed: images)
     monkeypatch.setattr(held_out, "dense_accuracy", lambda dataset, seed: accuracy)
     return Path(shutil.copytree(FOLDER / "outputs" / "glyphs", tmp_path / "glyphs"))
-
-
-def _accuracy(model, images) -> float:
-    from codesign.training import evaluate
-
-    return evaluate(model, images)
 
 
 @pytest.mark.parametrize("check", NETWORKS)
