@@ -75,7 +75,7 @@ def _entries(data: bytes) -> list[zipfile.ZipInfo]:
         raise ExchangeError(f"more than {MAX_ENTRIES:,} entries")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     except BROKEN as error:
         raise ExchangeError(f"not a zip archive: {error}") from None
     if len(entries) > MAX_ENTRIES:

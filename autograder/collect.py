@@ -86,7 +86,7 @@ def _files(source: Path) -> Iterator[tuple[str, Path]]:
         raise FileNotFoundError(f"{source} is neither a folder nor a zip archive")
     with zipfile.ZipFile(source) as exported, tempfile.TemporaryDirectory() as folder:
         for entry in sorted(exported.infolist(), key=lambda e: e.filename):
-            if entry.is_dir() or Path(entry.filename).name.startswith("."):
+            if entry.filename.endswith("/") or Path(entry.filename).name.startswith("."):
                 continue
             path = Path(folder) / "submission"
             path.write_bytes(b"")  # what cannot be read is refused like an empty file

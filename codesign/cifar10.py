@@ -124,7 +124,7 @@ def _zip_entries(archive: zipfile.ZipFile) -> Entries:
     def reader(info: zipfile.ZipInfo) -> Callable[[], bytes]:
         return lambda: archive.read(info)
 
-    listed = [info for info in archive.infolist() if not info.is_dir()]
+    listed = [info for info in archive.infolist() if not info.filename.endswith("/")]
     return {i.filename: (i.file_size, reader(i)) for i in listed if not _is_debris(i.filename)}
 
 

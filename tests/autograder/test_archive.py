@@ -52,6 +52,15 @@ def test_a_path_that_leaves_the_archive_stays_inside(tmp_path, name):
     assert "leaves the archive" in problems[0]
 
 
+def test_an_entry_without_a_name_stays_inside(tmp_path):
+    """``ZipInfo.is_dir`` looks at the last letter, and a name ends at its first zero byte."""
+    data = packed({**GOOD, "Zz": b"x"}).replace(b"Zz", b"\0z")
+    files, problems = unpacked(data, tmp_path)
+    assert files == GOOD
+    assert len(problems) == 1
+    assert "leaves the archive" in problems[0]
+
+
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
 def test_links_and_devices_stay_inside(tmp_path, kind):
     entry = zipfile.ZipInfo("outputs/glyphs/link.json")

@@ -24,7 +24,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
@@ -346,6 +346,7 @@ def test_an_encrypted_entry_is_refused(place):
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(edits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6))
+@example(edits=[(0.333984375, 0)])  # a name that begins with a zero byte
 def test_a_damaged_zip_is_read_or_refused_never_anything_else(place, edits):
     path = place / "fuzz.zip"
     small = {k: v for k, v in layout().items() if k.endswith("0000.png")}
