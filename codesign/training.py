@@ -287,6 +287,10 @@ RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"epochs": 20, "lr": 0.08, "weight_decay": 2e-4, "teachers": ["vgg"]},
         {"epochs": 16, "lr": 0.08, "weight_decay": 1e-4, "teachers": ["vgg"]},
     ],
+    ("mobile", "cifar10"): [
+        {"epochs": 24, "lr": 0.1, "small_epochs": 8, "weight_decay": 1e-4, "teachers": ["vgg"]},
+    ],
+    ("mobile", "glyphs"): [{"epochs": 12, "lr": 0.08, "weight_decay": 1e-4}],
     ("vgg", "glyphs"): [{"epochs": 9, "lr": 0.06}],
     ("resnet8", "glyphs"): [{"epochs": 12, "lr": 0.08, "weight_decay": 2e-4}],
 }

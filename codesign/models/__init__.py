@@ -10,17 +10,22 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from codesign.models.mobile import MobileNet
 from codesign.models.resnet import ResNet8
 from codesign.models.vgg import VGG
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"vgg": VGG, "resnet8": ResNet8}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "vgg": VGG,
+    "resnet8": ResNet8,
+    "mobile": MobileNet,
+}
 
 
 def build(config: Mapping[str, object]) -> nn.Module:
     """Build the network that ``config`` describes, with fresh weights.
 
     Args:
-        config: ``{"architecture": "vgg" | "resnet8", **arguments of that class}``.
+        config: ``{"architecture": "vgg" | "resnet8" | "mobile", **arguments of that class}``.
 
     Raises:
         ValueError: unknown architecture, or arguments that its class does not take.
@@ -37,4 +42,4 @@ def build(config: Mapping[str, object]) -> nn.Module:
         raise ValueError(f"config does not fit {name!r}: {error}") from None
 
 
-__all__ = ["ARCHITECTURES", "VGG", "ResNet8", "build"]
+__all__ = ["ARCHITECTURES", "VGG", "MobileNet", "ResNet8", "build"]
