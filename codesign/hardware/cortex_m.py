@@ -27,7 +27,14 @@ from codesign.hardware import elf
 from codesign.hardware.board import BOARDS, CORES, Board, decoded
 
 KERNELS = Path(native.__file__).with_name("kernels") / "cortex_m"
-FLAGS = ("-O2", "-std=c17", "-munaligned-access", "-ffunction-sections", "-fno-sanitize=all")
+FLAGS = (
+    "-O2",
+    "-std=c17",
+    "-munaligned-access",
+    "-ffunction-sections",
+    "-fno-sanitize=all",
+    "-fomit-frame-pointer",
+)
 PAINT = 0xA5
 STACK_LEAST = 64  # bytes that data and arguments must leave
 BUDGET = 2_000_000_000  # instructions
