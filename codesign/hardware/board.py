@@ -135,15 +135,16 @@ BOARDS = {
 
 
 @lru_cache(maxsize=100_000)
-def decoded(core_name: str, code: bytes) -> tuple[tuple[str, ...], int]:
-    """Mnemonics of a block, and its cycles without what a taken branch adds."""
+def decoded(core_name: str, code: bytes) -> tuple[tuple[str, ...], int, int]:
+    """Mnemonics of a block, its cycles without what a taken branch adds, and bytes understood."""
     core = CORES[core_name]
     decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
     decoder.detail = True
-    names, cycles, after_memory = [], 0, False
+    names, cycles, understood, after_memory = [], 0, 0, False
     for instruction in decoder.disasm(code, 0):
         name = instruction.mnemonic.split(".")[0]
         names.append(name)
+        understood += instruction.size
         single = name.startswith(("ldr", "str", "vldr", "vstr")) and not name.startswith(
             ("ldrd", "strd")
         )
@@ -156,7 +157,7 @@ def decoded(core_name: str, code: bytes) -> tuple[tuple[str, ...], int]:
         else:
             cycles += _cycles(core, name)
         after_memory = single
-    return tuple(names), cycles
+    return tuple(names), cycles, understood
 
 
 def _cycles(core: Core, name: str) -> int:
