@@ -178,6 +178,18 @@ def joint(
     ]
 
 
+def joint_use(
+    loss: tuple[str, float], gains: Mapping[str, float], target: Mapping[str, Figure]
+) -> list[Row]:
+    """A loss that counts by itself, and gains that only count while it is within its floor."""
+    usable = float(share(loss[1], target[loss[0]]) > 0)
+    rows = [measured(*loss, target[loss[0]], message=_why(loss, "", 1.0))]
+    return rows + [
+        measured(name, value, target[name], usable, _why((name, value), loss[0], usable))
+        for name, value in gains.items()
+    ]
+
+
 def share(value: float, figure: Figure) -> float:
     """Share of the figure's points, 0..1."""
     return credit(value, figure.target, figure.floor, 1.0)

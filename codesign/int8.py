@@ -21,7 +21,7 @@ from torch.nn import functional
 from codesign.datasets import ImageSet, normalize
 
 Kind = Literal["conv", "depthwise", "add", "mean", "linear"]
-BATCH = 100
+BATCH = 25
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""Runs C that a student handed in for a microcontroller: compiled, linked and emulated.
+
+The text is untrusted: the compiler reads it and the emulator executes it, so both belong into a
+sandbox (``student.measure``). What comes back is what the emulated memories hold, and counts of
+executed instructions. Arguments are guarded (the bytes around every array may not be touched), and
+SRAM begins with secret contents, so that memory cannot be used unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from codesign.hardware.cortex_m import Firmware, InFlash
+
+CALL_INSTRUCTIONS = 10_000_000  # of one call of a kernel; the loops need 3 million at most
+IMAGE_INSTRUCTIONS = 400_000_000
+IMAGE_S = 20.0
+MOST_TEXT = 4 * 2**20  # bytes of C
+
+
+def calls(
+    source: str, function: str, cases: Sequence[Mapping[str, Any]], board: str = "m4"
+) -> list[dict[str, Any]]:
+    """Call one function several times, each from reset.
+
+    Args:
+        cases: of each ``arguments``: integers, tensors that lie in SRAM, and tensors as
+            ``{"flash": tensor}``; ``guarded``; ``seed``: of what SRAM holds before.
+
+    Returns:
+        of each call: ``outputs`` (the tensors in SRAM afterwards), ``instructions``, ``cycles``,
+        ``stack_bytes``.
+
+    Raises:
+        ValueError: it does not compile or link, or was stopped; says why.
+    """
+    firmware = _firmware(source, board, function)
+    found = []
+    for case in cases:
+        run = firmware.run(
+            function,
+            *map(_placed, case["arguments"]),
+            budget=CALL_INSTRUCTIONS,
+            guarded=bool(case["guarded"]),
+            seed=int(case["seed"]),
+        )
+        outputs = [torch.from_numpy(output) for output in run.outputs]
+        counts = {name: int(getattr(run, name)) for name in COUNTS}
+        found.append({"outputs": outputs, **counts})
+    return found
+
+
+COUNTS = ("instructions", "cycles", "stack_bytes")
+
+
+def inference(
+    source: str, codes: torch.Tensor, counted: int, seed: int, board: str = "m4"
+) -> dict[str, Any]:
+    """Run ``void infer(const int8_t *image, int32_t *logits)`` on images.
+
+    Args:
+        codes: int8 ``[N, H, W, 3]``.
+        counted: the first so many are counted as well.
+        seed: of what SRAM holds before, from 0.
+
+    Returns:
+        ``logits`` int32 ``[N, 10]``; ``cycles`` and ``sram_bytes``: of each counted image;
+        ``flash_bytes``.
+
+    Raises:
+        ValueError: like :func:`calls`.
+    """
+    firmware = _firmware(source, board, "infer")
+    images, logits = list(codes.numpy()), np.zeros(10, np.int32)
+    # Uncounted first: what never ends is stopped by the clock, without counting it.
+    limits: dict[str, Any] = {"budget": IMAGE_INSTRUCTIONS, "seconds": IMAGE_S}
+    runs = [
+        firmware.run("infer", image, logits, counted=False, seed=2 * (seed + i), **limits)
+        for i, image in enumerate(images)
+    ]
+    measured = [
+        firmware.run("infer", image, logits, seed=2 * (seed + i) + 1, **limits)
+        for i, image in enumerate(images[:counted])
+    ]
+    return {
+        "logits": torch.stack([torch.from_numpy(run.outputs[1]) for run in runs]),
+        "cycles": [int(run.cycles) for run in measured],
+        "sram_bytes": max(int(run.sram_bytes) for run in [*runs, *measured]),
+        "flash_bytes": firmware.flash_bytes,
+    }
+
+
+def _firmware(source: str, board: str, function: str) -> Firmware:
+    if len(source) > MOST_TEXT:
+        raise ValueError(f"got {len(source):,} bytes of C; allowed: {MOST_TEXT:,}")
+    return Firmware(source, board, keep=(function,))
+
+
+def _placed(argument: Any) -> Any:
+    if isinstance(argument, Mapping):
+        return InFlash(argument["flash"].numpy())
+    return argument.numpy() if isinstance(argument, torch.Tensor) else argument
