@@ -62,33 +62,39 @@ class Firmware:
         texts = {"kernel.c": sources} if isinstance(sources, str) else dict(sources)
         with tempfile.TemporaryDirectory(prefix="codesign-firmware-") as folder:
             self.elf = self._build(Path(folder), texts, keep)
-        self.segments, self.symbols = elf.read(self.elf)
+        self.segments, self.symbols, self.functions = elf.read(self.elf)
 
     def _build(self, folder: Path, texts: Mapping[str, str], keep: Sequence[str]) -> bytes:
-        texts = {**texts, "runtime.c": (KERNELS / "runtime.c").read_text()}
-        (folder / "string.h").write_text((KERNELS / "string.h").read_text())
-        script = (KERNELS / "link.ld").read_text()
-        for name in ("FLASH_AT", "FLASH_BYTES", "SRAM_AT", "SRAM_BYTES"):
-            script = script.replace(name, str(getattr(self.board, name.lower())))
-        (folder / "link.ld").write_text(script)
+        names = self._write(folder, texts)
         abi = "eabihf" if self.core.fpu else "eabi"
         target = ("-target", f"thumb-freestanding-{abi}", f"-mcpu={self.core.cpu}")
         flags = [
             flag for flag in FLAGS if self.core.name != "cortex-m0+" or "unaligned" not in flag
         ]
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+        for name in names:
             native.zig("-c", *target, *flags, "-I.", name, "-o", f"{name}.o", folder=folder)
         wanted = [f"-Wl,-u,{name}" for name in keep] + [f"-Wl,-e,{keep[0]}" if keep else "-Wl,-e,0"]
         collect = ["-Wl,--gc-sections"] if keep else []
         try:
             native.zig(
                 *target, "-nostdlib", "-Wl,-T,link.ld", *collect, *wanted,
-                *(f"{name}.o" for name in texts), "-o", "firmware.elf", folder=folder,
+                *(f"{name}.o" for name in names), "-o", "firmware.elf", folder=folder,
             )  # fmt: skip
         except native.CompileError as error:
             raise FirmwareError(f"does not link: {error}") from None
         return (folder / "firmware.elf").read_bytes()
+
+    def _write(self, folder: Path, texts: Mapping[str, str]) -> list[str]:
+        """What is compiled and linked, into ``folder``; names of the C files."""
+        texts = {**texts, "runtime.c": (KERNELS / "runtime.c").read_text()}
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+        (folder / "string.h").write_text((KERNELS / "string.h").read_text())
+        script = (KERNELS / "link.ld").read_text()
+        for name in ("FLASH_AT", "FLASH_BYTES", "SRAM_AT", "SRAM_BYTES"):
+            script = script.replace(name, str(getattr(self.board, name.lower())))
+        (folder / "link.ld").write_text(script)
+        return list(texts)
 
     @property
     def flash_bytes(self) -> int:
@@ -124,7 +130,8 @@ class Firmware:
             counted: count instructions; about ten times slower.
             budget: instructions after which it is stopped, when counted.
             seconds: of this machine's time after which it is stopped, when not counted.
-            guarded: stop when it touches the bytes around an array; slower.
+            guarded: stop when it touches the bytes around an array, and at LDRD, LDM and VLDR that
+                are not aligned, which the emulator lets pass and a core does not; slower.
             seed: of what SRAM holds before, so that nobody can restore what he has used.
 
         Raises:

@@ -7,8 +7,11 @@ import struct
 Segment = tuple[int, bytes, int]  # address, content, size in memory
 
 
-def read(elf: bytes) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
-    """Loaded segments, and symbols with address and size, of a 32-bit ELF file."""
+Symbols = dict[str, tuple[int, int]]  # address, size
+
+
+def read(elf: bytes) -> tuple[list[Segment], Symbols, Symbols]:
+    """Loaded segments, variables with functions, and functions alone, of a 32-bit ELF file."""
     program_at, section_at = struct.unpack_from("<II", elf, 28)
     (programs,) = struct.unpack_from("<H", elf, 44)
     (sections,) = struct.unpack_from("<H", elf, 48)
@@ -18,7 +21,7 @@ def read(elf: bytes) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
         if kind == 1 and size:
             segments.append((at, elf[offset : offset + stored], size))
     headers = [struct.unpack_from("<10I", elf, section_at + 40 * i) for i in range(sections)]
-    symbols = {}
+    symbols, functions = {}, {}
     for header in headers:
         if header[1] != 2:  # the symbol table
             continue
@@ -27,5 +30,8 @@ def read(elf: bytes) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
             name, value, size, info = struct.unpack_from("<IIIB", elf, place)
             if info & 15 in (1, 2) and value:  # variables and functions
                 end = elf.index(b"\0", names_at + name)
-                symbols[elf[names_at + name : end].decode()] = (value & ~1, size)
-    return segments, symbols
+                text = elf[names_at + name : end].decode()
+                symbols[text] = (value & ~1, size)
+                if info & 15 == 2:
+                    functions[text] = symbols[text]
+    return segments, symbols, functions

@@ -34,6 +34,9 @@ INLINE uint32_t four(const int8_t *at) {
     return value;
 }
 
+/* Becomes part of SXTB16; GCC 12 has no __ror. */
+INLINE uint32_t ror8(uint32_t value) { return value >> 8 | value << 24; }
+
 /* `groups` steps of four inputs; x of the second pixel lies dx bytes behind that of the first. */
 #define RUN(w, x, a, groups, unroll_, dx_)                                                         \
     do {                                                                                           \
@@ -96,7 +99,7 @@ INLINE uint32_t *widened(const int8_t *in, uint32_t *to, int pixels, int channel
     for (int i = pixels * channels / 4; i--; in += 4) {
         uint32_t value = four(in);
         *to++ = __sxtb16(value);
-        *to++ = __sxtb16(__ror(value, 8));
+        *to++ = __sxtb16(ror8(value));
     }
     return to;
 }
@@ -237,7 +240,7 @@ INLINE void linear(
         for (; i + 4 <= inputs; i += 4) {
             uint32_t x = four(in + i), w = four(weight + i);
             sum = __smlad(__sxtb16(x), __sxtb16(w), sum);
-            sum = __smlad(__sxtb16(__ror(x, 8)), __sxtb16(__ror(w, 8)), sum);
+            sum = __smlad(__sxtb16(ror8(x)), __sxtb16(ror8(w)), sum);
         }
         for (; i < inputs; i++) sum += in[i] * weight[i];
         out[o] = sum;

@@ -205,6 +205,60 @@ def test_what_stops(body, said):
         Firmware(body, keep=["f"]).run("f", 0, budget=1_000_000)
 
 
+@pytest.mark.parametrize(
+    ("core", "instruction"),
+    [
+        ("cortex-m0+", "0xfb91f2f1"),  # sdiv
+        ("cortex-m0+", "0xf2400101"),  # movw
+        ("cortex-m0+", "0xfb211101"),  # smlad
+        ("cortex-m3", "0xee300a00"),  # vadd.f32
+        ("cortex-m4", "0xfeb80a40"),  # vrinta.f32, of the M7
+    ],
+)
+def test_a_core_has_its_own_instructions_only(core, instruction):
+    """Written as numbers, which no compiler checks."""
+    board = Board("x", core, 2**20, 2**15, 1e6)
+    source = """
+        __attribute__((naked)) void f(void) {
+            __asm__ volatile("movs r1, #1\\n.inst.w INSTRUCTION\\nbx lr");
+        }"""
+    firmware = Firmware(source.replace("INSTRUCTION", instruction), board, keep=["f"])
+    with pytest.raises(FirmwareError, match=rf"stopped at f\+2: .*that a {core.replace('+', '.')}"):
+        firmware.run("f")
+
+
+def accesses(bodies: list[str], board: str) -> Firmware:
+    """f0, f1, ...: each with its access at the address r0 + r1 = r12."""
+    body = "__attribute__((naked)) void f%d(void) { __asm__ volatile(%s); }"
+    lines = '"add r0, r1\\nmov r12, r0\\n%s\\nbx lr"'
+    sources = [body % (i, lines % each) for i, each in enumerate(bodies)]
+    return Firmware("\n".join(sources), board, keep=[f"f{i}" for i in range(len(bodies))])
+
+
+def test_only_the_small_core_asks_for_alignment():
+    bodies = ["ldr r1, [r0]", "ldrh r1, [r0]", "str r1, [r0]"]
+    large, small = accesses(bodies, "m4"), accesses(bodies, "small")
+    for i in range(len(bodies)):
+        assert large.run(f"f{i}", np.zeros(8, np.int8), 1, guarded=True).instructions == 4
+        assert small.run(f"f{i}", np.zeros(8, np.int8), 4).instructions == 4
+        with pytest.raises(FirmwareError, match=rf"stopped at f{i}\+4: .*unaligned access"):
+            small.run(f"f{i}", np.zeros(8, np.int8), 1)
+
+
+def test_several_words_are_aligned_on_every_core():
+    """A core faults; the emulator alone would let it pass."""
+    bodies = ["ldrd r1, r2, [r0]", "ldrd r1, r2, [r0, #4]!", "strd r1, r2, [r0], #8",
+              "ldm r0, {r1, r2}", "ldm r12, {r1, r2}", "ldmdb r0, {r1, r2}", "stm r0!, {r1, r2}",
+              "stmdb r0!, {r1, r2}", "vldr s0, [r0]", "vstr d0, [r0, #8]", "vldmia r0, {s0, s1}",
+              "vstmia r0!, {s0, s1}"]  # fmt: skip
+    firmware = accesses(bodies, "m4")
+    for i in range(len(bodies)):
+        assert firmware.run(f"f{i}", np.zeros(40, np.int8), 8, guarded=True).instructions == 4
+        for by in (9, 10, 11):
+            with pytest.raises(FirmwareError, match=rf"stopped at f{i}\+4: .*not aligned to four"):
+                firmware.run(f"f{i}", np.zeros(40, np.int8), by, guarded=True)
+
+
 def test_an_endless_loop_that_is_not_counted_ends_by_the_clock():
     firmware = Firmware("void f(void) { for (;;); }", keep=["f"])
     with pytest.raises(FirmwareError, match=r"not done within 0\.2 s"):
