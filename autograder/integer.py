@@ -162,7 +162,9 @@ def _sums(codes: torch.Tensor, zero: int, layer: Layer, largest: int) -> torch.T
     if layer.weight.ndim == 2:
         return (shifted @ weight.T).long() + layer.bias
     shifted = shifted.contiguous(memory_format=torch.channels_last)
-    return functional.conv2d(shifted, weight, padding=1).long() + layer.bias[:, None, None]
+    with torch.backends.nnpack.flags(enabled=False):  # it transforms, and so rounds
+        sums = functional.conv2d(shifted, weight, padding=1)
+    return sums.long() + layer.bias[:, None, None]
 
 
 def _largest_sum(layer: Layer, largest: int) -> int:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from codesign.datasets import ImageSet, normalize
 
 Kind = Literal["conv", "depthwise", "add", "mean", "linear"]
-BATCH = 25
+BATCH = 25  # images at a time: the int64 values of more are several times as slow, by page faults
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,11 @@ def _shifted(sums: torch.Tensor, shift: torch.Tensor, zero: int) -> torch.Tensor
 
 
 def _sums(operator: Operator, x: torch.Tensor, zero: int) -> torch.Tensor:
-    """int64 sums of products, in floating point where that is exact: below 2^24, or 2^53."""
+    """int64 sums of products, in floating point where that is exact: below 2^24, or 2^53.
+
+    NNPACK, which torch takes for batches on machines without oneDNN, transforms (Winograd, FFT) and
+    rounds; so it is switched off.
+    """
     if operator.kind == "mean":
         return (x - zero).sum((2, 3), keepdim=True)
     axis = (0, 1) if operator.kind == "depthwise" else tuple(range(1, operator.weight.ndim))
@@ -171,7 +175,8 @@ def _sums(operator: Operator, x: torch.Tensor, zero: int) -> torch.Tensor:
     else:
         weight = weight[:, None, None] if operator.kind == "linear" else weight
         weight, groups = weight.permute(0, 3, 1, 2), 1
-    sums = functional.conv2d(
-        shifted, weight, stride=operator.stride, padding=operator.padding, groups=groups
-    )
+    with torch.backends.nnpack.flags(enabled=False):
+        sums = functional.conv2d(
+            shifted, weight, stride=operator.stride, padding=operator.padding, groups=groups
+        )
     return sums.long() + torch.from_numpy(operator.bias).long()[:, None, None]

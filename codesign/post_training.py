@@ -19,8 +19,11 @@ from codesign.int8 import Kind, Network, Operator, Tensor
 
 LEAST_SHIFT, MOST_SHIFT = 33, 62  # of a requantization: the high word of a product is enough
 MOST_MULTIPLIER = 0.249  # so that the shift is at least 33
+LEAST_MULTIPLIER = 2.0**-20  # of a channel; one whose weights are smaller is its bias alone
+MOST_BIAS = 2**30  # saturates even the least multiplier, and leaves room for the products
 COVERED = 0.9999  # of the values of an activation
 ADD_SHIFT = 22  # at most, so that also zero points fit
+ADD_RATIO = 2**10  # at most, of the scales of an input and the sum: so the shift stays above 0
 ADD_BITS = 21  # of the two multipliers of an addition: 255 of them fit into an int32
 
 
@@ -86,9 +89,8 @@ class _Lowering:
             gain = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
             weight = weight * gain[:, None, None, None]
             bias = (norm.bias + (bias - norm.running_mean) * gain).detach()
+        _require_plain(str(node.target), layer)
         depthwise = layer.groups > 1
-        if depthwise and layer.groups != layer.in_channels:
-            raise ValueError(f"got {layer.groups} groups; allowed: 1 or one for each channel")
         last = self._after_relu(last)
         codes = weight[:, 0].permute(1, 2, 0) if depthwise else weight.permute(0, 2, 3, 1)
         self._weighted(
@@ -102,12 +104,13 @@ class _Lowering:
     ) -> None:  # fmt: skip
         source = self.tensors[self.named[node.all_input_nodes[0]]]
         others = [axis for axis in range(weight.ndim) if axis != channel]
-        scale = (weight.abs().amax(others) / 127).clamp(min=1e-9).double()
+        scale = (weight.abs().amax(others) / 127).double()
+        least = source.scale * float(scale.max()) / MOST_MULTIPLIER
+        output = self._tensor(last, node, str(node.target), least)
+        scale = scale.clamp(min=LEAST_MULTIPLIER * output.scale / source.scale)
         shape = [-1 if axis == channel else 1 for axis in range(weight.ndim)]
         codes = (weight / scale.reshape(shape)).round().to(torch.int8)
-        sums = (source.scale * scale).numpy()
-        output = self._tensor(last, node, str(node.target), float(sums.max()) / MOST_MULTIPLIER)
-        mantissa, shift = fixed_point(sums / output.scale)
+        mantissa, shift = fixed_point((source.scale * scale).numpy() / output.scale)
         self.operators.append(
             Operator(
                 kind, (source.name,), output.name, codes.contiguous().numpy(),
@@ -118,7 +121,11 @@ class _Lowering:
     def _linear(self, node: fx.Node, layer: nn.Linear) -> None:
         """The last layer: one scale for all classes, its sums are the logits."""
         source = self.tensors[self.named[node.all_input_nodes[0]]]
-        scale = float(layer.weight.detach().abs().max()) / 127
+        if any(user.op != "output" for user in node.users):
+            raise ValueError(
+                f"got {node.target} (Linear) inside of the network; allowed: at its end"
+            )
+        scale = max(float(layer.weight.detach().abs().max()) / 127, 1e-9)
         codes = (layer.weight.detach() / scale).round().to(torch.int8).numpy()
         name, classes = str(node.target), layer.out_features
         self.tensors[name] = Tensor(name, (1, 1, classes), source.scale * scale, 0, 4)
@@ -131,7 +138,11 @@ class _Lowering:
 
     def _add(self, node: fx.Node) -> None:
         sources = [self.tensors[self.named[x]] for x in node.all_input_nodes]
-        output = self._tensor(self._after_relu(node), node, node.name)
+        if len(sources) != 2 or sources[0].shape != sources[1].shape:
+            shapes = [source.shape for source in sources]
+            raise ValueError(f"got an addition of {shapes}; allowed: of two tensors of one shape")
+        least = max(source.scale for source in sources) / ADD_RATIO
+        output = self._tensor(self._after_relu(node), node, node.name, least)
         ratios = np.array([source.scale / output.scale for source in sources])
         shift = min(ADD_BITS - math.frexp(ratios.max())[1], ADD_SHIFT)
         mantissa = np.round(ratios * 2.0**shift).astype(np.int32)
@@ -144,6 +155,10 @@ class _Lowering:
 
     def _mean(self, node: fx.Node) -> None:
         source = self.tensors[self.named[node.all_input_nodes[0]]]
+        if self.values[node][2] != source.shape[2:]:
+            raise ValueError(
+                f"got {node.name} of {node.args[1:]}; allowed: the mean of dimensions 2, 3"
+            )
         pixels = source.shape[0] * source.shape[1]
         least = source.scale / pixels / MOST_MULTIPLIER
         output = self._tensor(node, node, node.name, least)
@@ -220,9 +235,26 @@ def fixed_point(multiplier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if multiplier.size and not LEAST_SHIFT <= shift.min() <= shift.max() <= MOST_SHIFT:
         raise ValueError(
             f"got multipliers from {multiplier.min():g} to {multiplier.max():g}; allowed: "
-            f"2^-{MOST_SHIFT - 31} to below 1/4"
+            f"2^-{MOST_SHIFT - 30} to below 1/4"
         )
     return mantissa.astype(np.int32), shift.astype(np.int8)
+
+
+def _require_plain(name: str, layer: nn.Conv2d) -> None:
+    """Refuse a convolution that :class:`codesign.int8.Operator` does not describe."""
+    groups = layer.groups in (1, layer.in_channels)
+    if not groups or (layer.groups > 1 and layer.out_channels != layer.in_channels):
+        raise ValueError(f"{name}: got {layer.groups} groups of {layer.in_channels} channels into "
+                         f"{layer.out_channels}; allowed: 1, or one for each channel")  # fmt: skip
+    (size, other), pads = layer.kernel_size, layer.padding
+    square = size == other and layer.stride[0] == layer.stride[1] and layer.dilation == (1, 1)
+    if (
+        not square
+        or layer.padding_mode != "zeros"
+        or pads not in [(n, n) for n in range(size // 2 + 1)]
+    ):
+        raise ValueError(f"{name}: got {layer}; allowed: square kernels and strides, no dilation, "
+                         "zeros around it, up to half of the kernel")  # fmt: skip
 
 
 def _bias(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
@@ -231,7 +263,7 @@ def _bias(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
 
 
 def _int32(values: torch.Tensor) -> np.ndarray:
-    return values.round().clamp(-(2**31), 2**31 - 1).to(torch.int32).numpy()
+    return values.round().clamp(-MOST_BIAS, MOST_BIAS).to(torch.int32).numpy()
 
 
 def _is_call(node: fx.Node, name: str) -> bool:

@@ -17,6 +17,7 @@ from codesign.int8 import Operator
 
 MOST_OFFSET_SHIFT = 55  # 2^(n - 33) + (Z << (n - 32)) has to fit into an int32
 MOST_STEP = 1_020  # bytes from a widened pixel to the next: the reach of LDRD
+MOST_ROWS = 7  # of a fast convolution's kernel
 
 
 class Emitter:
@@ -89,12 +90,19 @@ class Emitter:
                 f"got {channels} channels into {operator.output}; allowed with simd kernels: 3 "
                 f"and multiples of 4 up to {MOST_STEP // 2} divided by the stride"
             )
+        if size > MOST_ROWS:
+            raise ValueError(
+                f"got a kernel of {size} into {operator.output}; allowed with simd kernels: up to "
+                f"{MOST_ROWS}"
+            )
         return operator.weight
 
     def _function(self, index: int, operator: Operator) -> str:
         """The operator as a function of a window; with one caller, all of it is constant."""
         source = operator.inputs[0]
         channels, outputs = self.tensors[source].shape[2], self.tensors[operator.output].shape[2]
+        if operator.kind == "add":
+            return self._add(index, operator)
         if operator.kind not in ("conv", "depthwise"):
             return ""
         size = operator.weight.shape[1]
@@ -117,6 +125,16 @@ class Emitter:
             f"o{index}, {self.tensors[source].zero_point}, {scratch});\n}}\n"
         )
 
+    def _add(self, index: int, operator: Operator) -> str:
+        a, b, out = (self.layout.row(name) for name in (*operator.inputs, operator.output))
+        by_a, by_b = operator.mantissa.tolist()
+        return (
+            f"static __attribute__((noinline)) void op{index}(const int8_t *a, const int8_t *b, "
+            "int8_t *out, int height, int values) {\n"
+            f"    add(a, {a}, b, {b}, out, {out}, height, values, {by_a}, {by_b}, "
+            f"{self._offset(operator)}, {operator.shift[0]});\n}}\n"
+        )
+
     def _call(self, index: int, operator: Operator, windows: Mapping[str, Window]) -> str:
         out = windows[operator.output]
         to = self._at(operator.output, out, windows)
@@ -126,13 +144,7 @@ class Emitter:
             self._at(name, read, windows) for name, read in zip(operator.inputs, reads, strict=True)
         ]
         if operator.kind == "add":
-            rows = [self.layout.row(name) for name in (*operator.inputs, operator.output)]
-            a, b = operator.mantissa.tolist()
-            return (
-                f"add({sources[0]}, {rows[0]}, {sources[1]}, {rows[1]}, {to}, {rows[2]}, "
-                f"{out.height}, {out.width * shape[2]}, {a}, {b}, {self._offset(operator)}, "
-                f"{operator.shift[0]});"
-            )
+            return f"op{index}({', '.join(sources)}, {to}, {out.height}, {out.width * shape[2]});"
         if operator.kind == "mean":
             return f"mean({sources[0]}, {shape[0] * shape[1]}, {shape[2]}, {to}, o{index});"
         if operator.kind == "linear":

@@ -61,7 +61,13 @@ class Deployed:
         return Firmware(self.program.sources, self.board, keep=("infer",))
 
     def infer(self, codes: np.ndarray, counted: bool = True) -> tuple[np.ndarray, Run]:
-        """Logits int32 of one image, int8 ``[H, W, 3]`` (``Network.codes``), and what it took."""
+        """Logits int32 of one image, int8 ``[H, W, 3]`` (``Network.codes``), and what it took.
+
+        Raises:
+            ValueError: codes of another shape or type.
+        """
+        if codes.shape != (shape := self.network.input.shape) or codes.dtype != np.int8:
+            raise ValueError(f"got codes {codes.dtype} {codes.shape}; allowed: int8 {shape}")
         logits = np.zeros(self.network.output.shape[2], np.int32)
         run = self.firmware.run("infer", codes, logits, counted=counted)
         return run.outputs[1], run

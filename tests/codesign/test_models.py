@@ -10,9 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import cost, models
+from codesign.models.mobile import KERNELS, MAX_BLOCKS, REFERENCE_BLOCKS, InvertedResidual
 from codesign.models.vgg import MAX_CHANNELS, MAX_POOLS, REFERENCE_CHANNELS
 
 widths = st.integers(1, 12)
+mobile_blocks = st.builds(
+    lambda *numbers, kernel: [*numbers, *kernel],
+    st.integers(1, 8),
+    widths,
+    st.integers(1, 2),
+    kernel=st.lists(st.sampled_from(KERNELS), max_size=1),
+)
 
 
 @st.composite
@@ -44,6 +52,19 @@ configs = st.one_of(
         *[widths] * 3,
         st.integers(1, 20),
     ),
+    st.builds(
+        lambda stem, blocks, head, classes: {
+            "architecture": "mobile",
+            "stem": stem,
+            "blocks": blocks,
+            "head": head,
+            "num_classes": classes,
+        },
+        widths,
+        st.lists(mobile_blocks, min_size=1, max_size=6),
+        widths,
+        st.integers(1, 20),
+    ),
 )
 
 
@@ -67,6 +88,8 @@ def test_a_config_survives_json_and_rebuilds_the_same_architecture(config):
 def test_defaults_are_the_reference_networks():
     assert models.build({"architecture": "vgg"}).config["channels"] == list(REFERENCE_CHANNELS)
     assert models.build({"architecture": "resnet8"}).config["widths"] == [16, 32, 64]
+    mobile = models.build({"architecture": "mobile"})
+    assert mobile.config["blocks"] == [list(block) for block in REFERENCE_BLOCKS]
 
 
 def test_building_does_not_change_or_keep_the_config():
@@ -113,6 +136,68 @@ def test_resnet8_adds_its_shortcut():
         assert model.stacks[1](x).shape == (1, 3, 4, 4)
 
 
+def test_the_mobile_network_by_hand():
+    """A convolution of K x K x C_in x C_out weights, at H x W places; batch norm has 2 C_out."""
+    model = models.build({"architecture": "mobile"})
+    side, width = 32, 16
+    layers = [(9 * 3 * 16, 16, 32)]  # weights, outputs, side of the output
+    for expansion, out, stride in REFERENCE_BLOCKS:
+        inner = width * expansion
+        layers += [(width * inner, inner, side)] * (expansion > 1)
+        side //= stride
+        layers += [(9 * inner, inner, side), (inner * out, out, side)]
+        width = out
+    layers += [(64 * 128, 128, 4)]
+    parameters = sum(weights + 2 * outputs for weights, outputs, _ in layers) + 128 * 10 + 10
+    macs = sum(weights * side**2 for weights, _, side in layers) + 128 * 10
+    assert cost.parameters(model) == parameters == 120_074
+    assert cost.macs(model) == macs == 10_041_088
+
+
+def test_an_inverted_residual_adds_its_input_where_the_shapes_allow_it():
+    for stride, out, adds in ((1, 4, True), (2, 4, False), (1, 5, False)):
+        block = InvertedResidual(4, 2, out, stride).eval()
+        torch.nn.init.zeros_(block.project.weight)
+        x = torch.rand(1, 4, 7, 9)
+        with torch.inference_mode():
+            y = block(x)
+        assert y.shape == (1, out, -(-7 // stride), -(-9 // stride))
+        assert torch.equal(y, x if adds else torch.zeros_like(y)), (stride, out)
+
+
+def test_an_inverted_residual_filters_each_channel_on_its_own_and_ends_linear():
+    block = InvertedResidual(3, 2, 4, 1, kernel=5).eval()
+    assert block.depthwise.weight.shape == (6, 1, 5, 5)
+    with torch.inference_mode():
+        assert block(torch.randn(4, 3, 9, 9)).min() < 0, "no ReLU after the projection"
+    assert not InvertedResidual(3, 1, 4, 1).expands
+
+
+BAD_BLOCKS = [
+    None,
+    8,
+    "abc",
+    {"a": 1},
+    [],
+    [4],
+    [[]],
+    ["123"],
+    [[4, 8]],
+    [[4, 8, 1, 3, 1]],
+    [[0, 8, 1]],
+    [[9, 8, 1]],
+    [[4, 0, 1]],
+    [[4, MAX_CHANNELS + 1, 1]],
+    [[4, 8, 0]],
+    [[4, 8, 3]],
+    [[4, 8, 1, 4]],
+    [[4, 8, 1, 9]],
+    [[True, 8, 1]],
+    [[4, 8.0, 1]],
+    [[4, 8, "1"]],
+    [[4, 8, None]],
+    [[4, 8, 1]] * (MAX_BLOCKS + 1),
+]
 BAD_CONFIGS = [
     None,
     "vgg",
@@ -171,8 +256,14 @@ BAD_CONFIGS = [
     ],
     *[
         {"architecture": name, "num_classes": classes}
-        for name in ("vgg", "resnet8")
+        for name in ("vgg", "resnet8", "mobile")
         for classes in (0, -1, 2.0, "10", None, True, 10**9)
+    ],
+    *[{"architecture": "mobile", "blocks": blocks} for blocks in BAD_BLOCKS],
+    *[
+        {"architecture": "mobile", name: width}
+        for name in ("stem", "head")
+        for width in (0, -1, 8.0, "8", None, True, MAX_CHANNELS + 1)
     ],
 ]
 
@@ -188,6 +279,12 @@ def test_a_bad_width_is_named_by_the_class_itself(width):
     for call in (lambda: models.VGG([8], num_classes=width), lambda: models.ResNet8([8, width, 8])):
         with pytest.raises(ValueError, match=rf"got width.*{width!r}"):
             call()
+
+
+@pytest.mark.parametrize("blocks", BAD_BLOCKS, ids=lambda b: repr(b)[:40])
+def test_a_bad_block_is_named_with_what_is_allowed(blocks):
+    with pytest.raises(ValueError, match=r"got blocks? .*; allowed: (a list|\(expansion 1 to 8)"):
+        models.MobileNet(blocks=blocks)
 
 
 def test_as_many_pools_as_an_image_has_halvings():

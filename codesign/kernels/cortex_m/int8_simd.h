@@ -17,6 +17,9 @@
 #include <stdint.h>
 #define INLINE static inline __attribute__((always_inline))
 
+/* Written one by one and read in pairs: without the attribute a compiler may exchange the two. */
+typedef int16_t __attribute__((may_alias)) Half;
+
 /* bias without the zero point; offset = 2^(n - 33) + (Z << (n - 32)), shift = n - 32, for a
    requantization by mantissa * 2^-n with n >= 33: then the low word of the product does not matter. */
 typedef struct {
@@ -171,7 +174,7 @@ INLINE int wide_plane(int out_w, int kernel, int stride) {
 INLINE void depthwise(
     const int8_t *in, int in_row, int in_h, int in_w, int top, int left, int channels, int kernel,
     int stride, int8_t *out, int out_row, int out_h, int out_w, const int32_t *weight,
-    const Output *o, int zero, int16_t *scratch) {
+    const Output *o, int zero, Half *scratch) {
     int wide = wide_plane(out_w, kernel, stride), high = (out_h - 1) * stride + kernel;
     int columns = in_w < wide - left ? in_w : wide - left;
     int lines = in_h < high - top ? in_h : high - top;
@@ -179,15 +182,15 @@ INLINE void depthwise(
     for (int c = 0; c < channels; c++, o++) {
         for (int y = 0; y < lines; y++) {
             const int8_t *from = in + y * in_row + c;
-            int16_t *to = scratch + (top + y) * wide + left;
-            for (int x = columns; x--; from += channels) *to++ = (int16_t)(*from - zero);
+            Half *to = scratch + (top + y) * wide + left;
+            for (int x = columns; x--; from += channels) *to++ = (Half)(*from - zero);
         }
         if (kernel == 3) {
             int32_t w[6];
             __builtin_memcpy(w, weight, sizeof w);
             weight += 6;
             for (int y = 0; y < out_h; y++) {
-                const int16_t *line = scratch + y * stride * wide;
+                const Half *line = scratch + y * stride * wide;
                 int8_t *to = out + y * out_row + c;
                 for (int x = 0; x < out_w; x += stride == 1 ? 2 : 1, line += 2) {
                     int32_t first = o->bias, second = first;
@@ -200,11 +203,11 @@ INLINE void depthwise(
             }
             continue;
         }
-        const int16_t *w = (const int16_t *)(const void *)weight + c * kernel * kernel;
+        const Half *w = (const Half *)(const void *)weight + c * kernel * kernel;
         for (int y = 0; y < out_h; y++)
             for (int x = 0; x < out_w; x++) {
                 int32_t sum = o->bias;
-                const int16_t *at = scratch + y * stride * wide + x * stride;
+                const Half *at = scratch + y * stride * wide + x * stride;
                 for (int k = 0; k < kernel; k++, at += wide)
                     for (int l = 0; l < kernel; l++) sum += at[l] * w[k * kernel + l];
                 out[y * out_row + x * channels + c] = requantized(sum, o);
