@@ -273,9 +273,7 @@ def _channels_last(model: nn.Module) -> nn.Module:
 
 # --- recipes of the shipped checkpoints ----------------------------------------------------------
 
-# Each recipe is a list of cycles: one call of `fit` each, the next one starting from the last one's
-# weights. A cycle with teachers also learns from what those earlier cycles ended with, or from
-# another shipped checkpoint (Lecture 9).
+# Each is a list of cycles: calls of `fit`, from the weights of the last one; teachers: Lecture 9.
 RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("vgg", "cifar10"): [
         {"epochs": 26, "lr": 0.08, "small_epochs": 8},
@@ -288,7 +286,7 @@ RECIPES: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"epochs": 16, "lr": 0.08, "weight_decay": 1e-4, "teachers": ["vgg"]},
     ],
     ("mobile", "cifar10"): [
-        {"epochs": 24, "lr": 0.1, "small_epochs": 8, "weight_decay": 1e-4, "teachers": ["vgg"]},
+        {"epochs": 24, "lr": 0.1, "small_epochs": 8, "weight_decay": 1e-4, "teachers": ["vgg"]}
     ],
     ("mobile", "glyphs"): [{"epochs": 12, "lr": 0.08, "weight_decay": 1e-4}],
     ("vgg", "glyphs"): [{"epochs": 9, "lr": 0.06}],

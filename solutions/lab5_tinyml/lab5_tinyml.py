@@ -201,7 +201,10 @@ lab.check("plan_memory")  # 12 points
 # %%
 offsets = plan_memory(operators, sizes, in_place)
 arena_bytes = max(offsets[name] + size for name, size in sizes.items())
-print(f"arena {arena_bytes / 1024:.1f} KiB; alive at once {max(alive) / 1024:.1f} KiB, if nothing ", end="")
+print(
+    f"arena {arena_bytes / 1024:.1f} KiB; alive at once {max(alive) / 1024:.1f} KiB, if nothing ",
+    end="",
+)
 print("were in place")
 
 # %%
@@ -641,7 +644,9 @@ for side, depth, outputs in ((16, 4, 16), (8, 16, 16), (8, 32, 32)):
         np.zeros(3 * (side + 2) * depth, np.int16),
     ]  # fmt: skip
     found = speed("conv3x3", conv3x3, arguments, 9 * depth * outputs * side**2)
-    print(f"{side}×{side}, {depth:2d} to {outputs} channels: {found[0]:.2f} instructions and ", end="")
+    print(
+        f"{side}×{side}, {depth:2d} to {outputs} channels: {found[0]:.2f} instructions and ", end=""
+    )
     print(f"{found[1]:.2f} cycles a MAC, {found[2]:.2f} of the loops' cycles")
 
 # %% nbgrader={"grade": true, "grade_id": "conv3x3", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
@@ -718,6 +723,7 @@ def generate(operators: list[dict], shapes: dict, zeros: dict, offsets: dict) ->
 
 # %% nbgrader={"grade": true, "grade_id": "generate", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
 lab.check("generate")  # 6 points
+
 
 # %%
 def firmware_text(**kernels: str) -> str:

@@ -66,7 +66,8 @@ class GccFirmware(Firmware):
         wanted = [f"-Wl,-u,{name}" for name in keep]
         done = subprocess.run(
             [
-                GCC, *GCC_CPU[self.core.name], "-mthumb", "-masm-syntax-unified", *flags, "-ffreestanding", "-I.",
+                GCC, *GCC_CPU[self.core.name], "-mthumb", "-masm-syntax-unified", *flags,
+                "-ffreestanding", "-I.",
                 "-nostdlib", "-Wl,-T,link.ld", "-Wl,--gc-sections", f"-Wl,-e,{keep[0]}",
                 "-Wl,--no-warn-rwx-segments", *wanted, *names, "-lgcc", "-o", "firmware.elf",
             ],
