@@ -9,6 +9,7 @@ from codesign import checkpoints, cost
 from codesign.training import RECIPES
 
 DATA = Path(__file__).parents[1] / "data"
+PARAMETERS = {"vgg": 436_458, "resnet8": 77_946, "mobile": 120_074}
 RECORDS = sorted((DATA / "checkpoints").glob("*/*.json"))
 
 
@@ -40,4 +41,4 @@ def test_the_datasheet_agrees_with_the_files(path):
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_shipped_checkpoints_load_and_have_their_size(path):
     model = checkpoints.load(checkpoints.shipped(path.stem, path.parent.name))
-    assert cost.parameters(model) == {"vgg": 436_458, "resnet8": 77_946}[path.stem]
+    assert cost.parameters(model) == PARAMETERS[path.stem]
