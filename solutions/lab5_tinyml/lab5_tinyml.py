@@ -338,7 +338,8 @@ print(LOOPS[: LOOPS.index("/* --- 2")])
 # value serves two of them. The scratch memory has room for two widened pixels. Requantize by the
 # high word of the product: with a shift of at least 33 the low one does not matter.
 #
-# **Contract.** `channels` is a multiple of 4, `outputs` of 2; `pixels` is any number from 1. Nothing
+# **Contract.** `channels` is a multiple of 4, `outputs` of 2; `pixels` is any number from 1. All arrays
+# begin at words. Nothing
 # outside of the arrays may be touched, not even read, and the input stays as it is. Helper functions
 # are `static` and carry the kernel's name in front, because all C goes into one file in the end.
 #
@@ -666,25 +667,30 @@ lab.check("conv3x3")  # 12 points
 #
 # Write `void infer(const int8_t *image, int32_t *logits)`: one call for each operator, in order. A
 # tensor that has an offset lies at `arena + offset`; the one that `four_channels` reads is `image`,
-# the one that `linear` writes is `logits`. These are the calls:
-#
-# | kind | call |
-# | --- | --- |
-# | `four_channels` | `four_channels(in, pixels, zero_in, out)` |
-# | `conv1x1` | `conv1x1(in, pixels, channels, weight, channel, zero_in, zero_out, out, outputs, scratch)` |
-# | `conv3x3` | `conv3x3(in, height, width, channels, weight, channel, zero_in, zero_out, out, outputs, scratch)` |
-# | `depthwise` | `depthwise(out, height, width, channels, stride, weight, channel, zero_in, zero_out, scratch)` |
-# | `add` | `add(in0, in1, out, count, by[0], by[1], offset, shift)` |
-# | `mean` | `mean(in, pixels, channels, channel, zero_in, zero_out, out)` |
-# | `linear` | `linear(in, channels, weight, bias, zero_in, out, outputs)` |
-#
-# A depthwise convolution works where its output lies. Where that is not where its input lies (which
-# is still needed then), `copy(in, out, count)` comes first.
+# the one that `linear` writes is `logits`. These are the calls; `h`, `w`, `c` are the shape of the
+# first input, `o` the channels of the output, `zx` and `zy` the zero points of both, `x`, `x2` and
+# `y` where the inputs and the output lie.
+
+# %%
+CALLS = {
+    "four_channels": "four_channels({x}, {h} * {w}, {zx}, {y});",
+    "conv1x1": "conv1x1({x}, {h} * {w}, {c}, weight{i}, channel{i}, {zx}, {zy}, {y}, {o}, scratch);",
+    "conv3x3": "conv3x3({x}, {h}, {w}, {c}, weight{i}, channel{i}, {zx}, {zy}, {y}, {o}, scratch);",
+    "depthwise": "depthwise({y}, {h}, {w}, {c}, {stride}, weight{i}, channel{i}, {zx}, {zy}, scratch);",
+    "copy": "copy({x}, {y}, {h} * {w} * {c});",
+    "add": "add({x}, {x2}, {y}, {h} * {w} * {c}, {by[0]}, {by[1]}, {offset}, {shift});",
+    "mean": "mean({x}, {h} * {w}, {c}, channel{i}, {zx}, {zy}, {y});",
+    "linear": "linear({x}, {c}, weight{i}, bias{i}, {zx}, {y}, {o});",
+}
+
+# %% [markdown]
+# A depthwise convolution works where its *output* lies. Where that is not where its input lies
+# (which somebody still needs then), `copy` comes first.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_generate", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def generate(operators: list[dict], shapes: dict, zeros: dict, offsets: dict) -> str:
-    """The C text of ``infer``.
+    """The C text of ``infer``: a call of ``CALLS`` for every operator.
 
     Args:
         operators, shapes, zeros: as ``describe`` gives them.
@@ -697,25 +703,14 @@ def generate(operators: list[dict], shapes: dict, zeros: dict, offsets: dict) ->
 
     calls = []
     for i, row in enumerate(operators):
-        source, output, kind = row["inputs"][0], row["output"], row["kind"]
-        x, y = at(source, "image"), at(output, "logits")
-        (h, w, c), outputs = shapes[source], shapes[output][2]
-        z = f"{zeros[source]}, {zeros[output]}"
-        if kind == "depthwise" and x != y:
-            calls.append(f"copy({x}, {y}, {h * w * c});")
-        arguments = {
-            "four_channels": f"{x}, {h * w}, {zeros[source]}, {y}",
-            "conv1x1": f"{x}, {h * w}, {c}, weight{i}, channel{i}, {z}, {y}, {outputs}, scratch",
-            "conv3x3": f"{x}, {h}, {w}, {c}, weight{i}, channel{i}, {z}, {y}, {outputs}, scratch",
-            "depthwise": f"{y}, {h}, {w}, {c}, {row.get('stride')}, weight{i}, channel{i}, {z}, scratch",
-            "mean": f"{x}, {h * w}, {c}, channel{i}, {z}, {y}",
-            "linear": f"{x}, {c}, weight{i}, bias{i}, {zeros[source]}, {y}, {outputs}",
-        }
-        if kind == "add":
-            other, (a, b) = at(row["inputs"][1], "image"), row["by"]
-            last = f"{a}, {b}, {row['offset']}, {row['shift']}"
-            arguments["add"] = f"{x}, {other}, {y}, {h * w * c}, {last}"
-        calls.append(f"{kind}({arguments[kind]});")
+        source, output = row["inputs"][0], row["output"]
+        fields = {**row, "i": i, "x": at(source, "image"), "y": at(output, "logits")}
+        fields |= {"x2": at(row["inputs"][-1], "image"), "o": shapes[output][2]}
+        fields |= dict(zip("hwc", shapes[source], strict=True))
+        fields |= {"zx": zeros[source], "zy": zeros[output]}
+        if row["kind"] == "depthwise" and fields["x"] != fields["y"]:
+            calls.append(CALLS["copy"].format(**fields))
+        calls.append(CALLS[row["kind"]].format(**fields))
     body = "\n    ".join(calls)
     return f"void infer(const int8_t *image, int32_t *logits) {{\n    {body}\n}}\n"
     ### END SOLUTION
