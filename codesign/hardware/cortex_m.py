@@ -3,8 +3,9 @@
 ``ziglang`` compiles for the core and links against the flash and SRAM of a board; ``unicorn``
 executes; every executed basic block is decoded once by ``capstone`` and its instructions are
 counted with the cycles that the core's technical reference manual gives them. The same source gives
-the same figures on every machine. Left out: wait states and caches of the flash, the bus, the M7's
-second issue slot, and all that depends on data or alignment, where a fixed value stands (see
+the same figures on every machine; where QEMU is installed, tests hold outputs and counts of
+instructions against it. Left out: wait states and caches of the flash, the bus, the M7's second
+issue slot, and all that depends on data or alignment, where a fixed value stands (see
 ``hardware.board``). Taught in Lectures 10 and 11.
 """
 

@@ -40,7 +40,7 @@ GCC_CPU = {
 
 @dataclass(frozen=True)
 class Machine:
-    """One of QEMU's, with its memories (a part of them) and the rate of its SysTick."""
+    """One of QEMU's: a part of its memories, and the clock that its SysTick counts."""
 
     name: str
     board: Board
@@ -67,9 +67,9 @@ class GccFirmware(Firmware):
         done = subprocess.run(
             [
                 GCC, *GCC_CPU[self.core.name], "-mthumb", "-masm-syntax-unified", *flags,
-                "-ffreestanding", "-I.",
-                "-nostdlib", "-Wl,-T,link.ld", "-Wl,--gc-sections", f"-Wl,-e,{keep[0]}",
-                "-Wl,--no-warn-rwx-segments", *wanted, *names, "-lgcc", "-o", "firmware.elf",
+                "-ffreestanding", "-I.", "-nostdlib", "-Wl,-T,link.ld", "-Wl,--gc-sections",
+                f"-Wl,-e,{keep[0]}", "-Wl,--no-warn-rwx-segments", *wanted, *names, "-lgcc",
+                "-Wl,--allow-multiple-definition", "-o", "firmware.elf",  # runtime.c divides too
             ],
             cwd=folder, capture_output=True, text=True,
         )  # fmt: skip
@@ -97,8 +97,8 @@ class Image:
     machine: Machine
     out_bytes: int
 
-    def in_unicorn(self) -> Outcome:
-        run = self.firmware.run("job", np.zeros(self.out_bytes, np.uint8))
+    def in_unicorn(self, guarded: bool = False) -> Outcome:
+        run = self.firmware.run("job", np.zeros(self.out_bytes, np.uint8), guarded=guarded)
         return Outcome(run.value, run.outputs[0].tobytes(), run.instructions)
 
     def in_qemu(self, shift: int = 8) -> Outcome:
@@ -114,7 +114,9 @@ class Image:
                 ],
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS,
             )  # fmt: skip
-        assert done.returncode == 0, f"QEMU ended with {done.returncode}: {done.stderr.decode()}"
+        if done.returncode:
+            said = done.stderr.decode() or "the core faulted"
+            raise RuntimeError(f"QEMU ended with {done.returncode}: {said}")
         assert len(done.stdout) == 8 + self.out_bytes, done.stdout[:200]
         ticks, value = struct.unpack_from("<Ii", done.stdout)
         spent_ns = (ticks & 0xFFFFFF) * 1e9 / self.machine.board.clock_hz
