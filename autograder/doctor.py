@@ -72,6 +72,14 @@ def probes(port: int, host_file: Path) -> list[Probe]:
             f"ok &= not os.path.exists({str(host_file.parent)!r})",
         ),
         Probe(
+            "what the system keeps from its users cannot be read",
+            "import os\n"
+            "files = [f'{top}/{name}' for top, _, names in os.walk('/etc') for name in names]\n"
+            "print([file for file in files if not os.stat(file).st_mode & 4])\n"
+            "ok = bool(files) and all(os.stat(file).st_mode & 4 for file in files)\n"
+            "ok &= refused(open, '/etc/shadow')",
+        ),
+        Probe(
             "checks and mutants cannot be read",
             "import os, autograder\nhere = os.path.dirname(autograder.__file__)\n"
             "ok = os.listdir(here + '/checks') == os.listdir(here + '/mutants') == []",

@@ -130,7 +130,8 @@ def zig(*arguments: str, folder: Path) -> None:
     except subprocess.TimeoutExpired:
         raise CompileError(f"the compiler was not done within {COMPILE_S:.0f} s") from None
     if done.returncode:
-        raise CompileError(done.stderr.strip()[:4_000] or f"the compiler ended with {done}")
+        silent = f"the compiler ended without a word ({done.returncode}): out of memory or time?"
+        raise CompileError(done.stderr.strip()[:4_000] or silent)
 
 
 def _system() -> tuple[str, ...]:
