@@ -656,6 +656,9 @@ plt.show()
 # fp32 moves nothing; scaled gradients bring it back. The legend gives the accuracy sideways
 # after the same updates. Batch-norm statistics adapt in all three.*
 #
+# What the same kind of device needs for inference alone, and how a network is made to fit into its
+# SRAM, is counted and executed in [Lecture 10](10_mcunet_and_tinyml.ipynb).
+#
 # ## 6. Attention: fewer tokens, fewer heads
 #
 # Language models spend differently: attention compares all $T$ tokens, $2T^2d$ MACs beside $4Td^2$

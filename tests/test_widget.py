@@ -79,6 +79,13 @@ clip_x = bars = [0.5 + 0.1 * k for k in range(20)]
 density = [-1 - t for t in clip_x]
 curves = {b: [[-b + t for t in clip_x], [-2 * t for t in clip_x]] * 2 for b in BITS}
 """
+PATCHES = """
+from codesign import plot
+plot.theme()
+KIB, SPLITS, ENDS = 2**10, (1, 2, 3), (1, 4, 7)
+TABLE = {(n, d): (KIB * 10 * d // n, KIB * 100 // d, 0) for n in SPLITS for d in ENDS}
+EXTRA = {(n, d): 0.01 * n * d for n in SPLITS for d in ENDS}
+"""
 SLIDERS = {
     "roofline": ("01_introduction", 0, ROOFLINE),
     "granularity": ("03_pruning_and_sparsity_1", 0, GRANULARITY),
@@ -86,6 +93,7 @@ SLIDERS = {
     "blocks": ("04_pruning_and_sparsity_2", 1, BLOCKS),
     "levels": ("05_quantization_1", 0, LEVELS),
     "clip": ("06_quantization_2", 0, CLIP),
+    "patches": ("10_mcunet_and_tinyml", 0, PATCHES),
 }
 
 
