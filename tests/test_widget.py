@@ -86,6 +86,27 @@ KIB, SPLITS, ENDS = 2**10, (1, 2, 3), (1, 4, 7)
 TABLE = {(n, d): (KIB * 10 * d // n, KIB * 100 // d, 0) for n in SPLITS for d in ENDS}
 EXTRA = {(n, d): 0.01 * n * d for n in SPLITS for d in ENDS}
 """
+TILES = """
+from codesign import plot
+plot.theme()
+SHAPES = [(1, 1), (2, 2), (4, 4)]
+TILE_CHANNELS = (8, 32, 64)
+MEASURED = {(c, s): 1.5 + 8 / c + abs(s[0] - 2) for c in TILE_CHANNELS for s in SHAPES}
+def inner(pixels, outputs):
+    return (3 * (pixels + outputs) + 2 * pixels * outputs) / (4 * pixels * outputs)
+"""
+ARENA = """
+import matplotlib.pyplot as plt
+from codesign import plot
+from codesign.hardware.memory_planner import Buffer, lower_bound as alive
+plot.theme()
+SHOWN = [Buffer("a", 4096, 0, 2), Buffer("b", 2048, 1, 4), Buffer("c", 4096, 3, 6)]
+PLANS = {
+    "no sharing": {"a": 0, "b": 4096, "c": 6144},
+    "above": {"a": 2048, "b": 0, "c": 6144},
+    "optimum": {"a": 0, "b": 4096, "c": 0},
+}
+"""
 SLIDERS = {
     "roofline": ("01_introduction", 0, ROOFLINE),
     "granularity": ("03_pruning_and_sparsity_1", 0, GRANULARITY),
@@ -94,6 +115,8 @@ SLIDERS = {
     "levels": ("05_quantization_1", 0, LEVELS),
     "clip": ("06_quantization_2", 0, CLIP),
     "patches": ("10_mcunet_and_tinyml", 0, PATCHES),
+    "tiles": ("11_tinyengine", 0, TILES),
+    "arena": ("11_tinyengine", 1, ARENA),
 }
 
 
