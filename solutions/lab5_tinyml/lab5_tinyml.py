@@ -361,10 +361,7 @@ def program(**kernels: str) -> str:
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_conv1x1", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# CONV1X1 = r"""
-# void conv1x1(
-#     const int8_t *in, int pixels, int channels, const int8_t *weight, const Channel *channel,
-#     int zero_in, int zero_out, int8_t *out, int outputs, int16_t *scratch) { ... }
+# CONV1X1 = r"""  C text: the function above, by the same name and with the same arguments
 # """
 ### BEGIN SOLUTION
 CONV1X1 = r"""
@@ -473,10 +470,7 @@ print(LOOPS[LOOPS.index("/* --- 2") : LOOPS.index("/* --- 3")])
 # any numbers from 1. `scratch` has `(height + 2) * (width + 4)` halfwords, aligned to words.
 
 # %% nbgrader={"grade": false, "grade_id": "solution_depthwise", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# DEPTHWISE_C = r"""
-# void depthwise(
-#     int8_t *data, int height, int width, int channels, int stride, const int8_t *weight,
-#     const Channel *channel, int zero_in, int zero_out, int16_t *scratch) { ... }
+# DEPTHWISE_C = r"""  C text: the function above, by the same name and with the same arguments
 # """
 ### BEGIN SOLUTION
 DEPTHWISE_C = r"""
@@ -557,11 +551,7 @@ print(LOOPS[LOOPS.index("/* --- 3") : LOOPS.index("/* --- given")])
 # of 2; height any number from 1, width from 2. `scratch` has `3 * (width + 2) * channels` halfwords.
 
 # %% nbgrader={"grade": false, "grade_id": "solution_conv3x3", "locked": false, "schema_version": 3, "solution": true, "task": false}
-# CONV3X3 = r"""
-# void conv3x3(
-#     const int8_t *in, int height, int width, int channels, const int8_t *weight,
-#     const Channel *channel, int zero_in, int zero_out, int8_t *out, int outputs,
-#     int16_t *scratch) { ... }
+# CONV3X3 = r"""  C text: the function above, by the same name and with the same arguments
 # """
 ### BEGIN SOLUTION
 CONV3X3 = r"""
