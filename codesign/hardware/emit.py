@@ -34,7 +34,9 @@ class Emitter:
         self.layout, self.network, self.kernels = layout, layout.network, layout.kernels
         self.tensors, self.operators = layout.tensors, layout.operators
         self.places = {name: f"arena + {offsets[home]}" for name, home in layout.homes.items()}
-        self.places |= {self.network.input.name: "image", self.network.output.name: "logits"}
+        last = self.network.output  # of a single operator, to be measured, int8
+        result = "logits" if last.bytes_each == 4 else "(int8_t *)logits"
+        self.places |= {self.network.input.name: "image", last.name: result}
         self.scratch = {
             i: f"arena + {offsets[f'scratch {i}']}"
             for i in range(len(self.operators))

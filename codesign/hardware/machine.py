@@ -6,6 +6,7 @@ Used through :class:`codesign.hardware.cortex_m.Firmware`, which says what is le
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PAINT = 0xA5
 GUARD = 256  # bytes around an argument that may not be touched, when guarded
+WIDEST = 8  # bytes of one access
 STACK_LEAST = 64  # bytes that data and arguments must leave
 ELEMENTS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32)
 
@@ -92,6 +94,16 @@ class Machine:
         self.fault = ""
 
     def call(self, function: str, arguments: Sequence[Any], counted: bool) -> Run:
+        """Place the arguments, run ``function``, and give the emulator's memory back."""
+        try:
+            return self._called(function, arguments, counted)
+        finally:
+            # Each emulator reserves a gigabyte of addresses, and its hooks refer to it in circles:
+            # of young objects the collector finds them at once.
+            del self.emulator
+            gc.collect(1)
+
+    def _called(self, function: str, arguments: Sequence[Any], counted: bool) -> Run:
         placed = [self._place(i, argument) for i, argument in enumerate(arguments)]
         words = [at for at, _ in placed]
         top = self.board.sram_at + self.board.sram_bytes
@@ -141,7 +153,8 @@ class Machine:
         self.emulator.mem_write(at, np.ascontiguousarray(array).tobytes())
         if guard:
             self._watch(index, at, at - guard, at)
-            self._watch(index, at + array.nbytes, at + array.nbytes, at + array.nbytes + guard)
+            end = at + array.nbytes
+            self._watch(index, end, end - WIDEST + 1, end + guard)
         if in_flash:
             self.flash_end = at + array.nbytes + guard
             return at, None
@@ -149,13 +162,16 @@ class Machine:
         return at, array
 
     def _watch(self, index: int, border: int, low: int, high: int) -> None:
-        """Stop at an access from ``low`` to below ``high``, beside argument ``index``."""
+        """Stop at an access from ``low`` to below ``high``, beside argument ``index``.
+
+        A hook is called by the first byte of an access, so what crosses the end starts below it.
+        """
 
         def touched(_: Any, kind: int, address: int, size: int, value: int, __: Any) -> None:
-            if self.fault:
+            if self.fault or (address < border != high and address + size <= border):
                 return
             verb = "wrote" if kind == unicorn.UC_MEM_WRITE else "read"
-            if address < border or border == high:
+            if border == high:
                 where = f"{border - address} bytes before"
             else:
                 where = f"{address + size - border} bytes past"

@@ -59,7 +59,7 @@ lab = Lab("lab5_tinyml")
 # %% tags=["parameters"]
 CALIBRATION_IMAGES = 256  # training images behind the range of every activation
 REPORT_IMAGES = 500  # validation images of the accuracies shown
-EMULATED_IMAGES = 20  # of them on the emulated microcontroller
+EMULATED_IMAGES = 10  # of them on the emulated microcontroller
 BOARD = "m4"  # Cortex-M4, 256 KiB SRAM, 1 MiB flash
 
 # %% [markdown]
@@ -144,7 +144,7 @@ plt.show()
 
 # %% [markdown]
 # *Activations alive at each operator. One block at full resolution decides how much SRAM the whole
-# network needs; the second half would be content with a tenth of it.*
+# network needs; the second half would be content with a fifth of it.*
 #
 # ## 2 · One arena
 #
@@ -201,11 +201,7 @@ lab.check("plan_memory")  # 12 points
 # %%
 offsets = plan_memory(operators, sizes, in_place)
 arena_bytes = max(offsets[name] + size for name, size in sizes.items())
-print(
-    f"arena {arena_bytes / 1024:.1f} KiB; alive at once {max(alive) / 1024:.1f} KiB, if nothing ",
-    end="",
-)
-print("were in place")
+print(f"arena {arena_bytes / 1024:.1f} KiB, alive at once {max(alive) / 1024:.1f} KiB")
 
 # %%
 figure, axis = plt.subplots(figsize=(8, 3))
@@ -231,7 +227,7 @@ plt.show()
 # %% [markdown]
 # *Your arena: every rectangle is a tensor, from its first to its last operator and from its first to
 # its last address. White space is memory that nobody needs at that time. Darker: two tensors share
-# an address in place.*
+# an address in place, so the arena can be smaller than what is alive at once.*
 #
 # ## 3 · Patches
 #

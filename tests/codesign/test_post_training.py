@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 import pytest
 import torch
@@ -103,17 +105,25 @@ def test_every_config_becomes_integers_that_fit(config, seed, tiny):
             assert (np.abs(folded) + 128 * products < 2**31).all()
 
 
-@given(configs(), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
-def test_logits_are_close_to_the_networks(config, seed):
-    """8 bits everywhere: the error of random networks stays below a tenth of the logits."""
-    model, images = built(config, seed), pictures(16, 9, 7)
-    network = quantize(model, images)
-    with torch.inference_mode():
-        expected = model(normalize(images))
-    found = network.logits(images) * network.output.scale
-    spread = (expected - expected.mean(0)).norm() + 0.1 * expected.norm() + 1e-3
-    assert (found - expected).norm() < 0.25 * spread
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architecture": "resnet8", "widths": [8, 12, 16]},
+        {"architecture": "mobile", "stem": 8, "blocks": [(1, 8, 1), (3, 12, 2), (3, 12, 1, 5)]},
+    ],
+    ids=lambda config: config["architecture"],
+)
+def test_logits_are_close_to_the_networks(config):
+    """With random weights the errors of 8 bits add up to some per cent of the logits."""
+    errors = []
+    for seed in range(12):
+        model, images = built(config, seed), pictures(16, 9, 7)
+        network, others = quantize(model, images), pictures(16, 9, 7, seed=9)
+        with torch.inference_mode():
+            expected = model(normalize(others))
+        found = network.logits(others) * network.output.scale
+        errors.append(float((found - expected).norm() / expected.norm()))
+    assert 0.001 < statistics.median(errors) < 0.05
 
 
 @pytest.mark.slow
@@ -292,15 +302,15 @@ class Twice(nn.Module):
 
 
 class Shared(nn.Module):
-    """Read before and after the ReLU, which therefore is no clamp of the convolution."""
+    """Read before and after the next layer, which therefore is no part of the convolution."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: nn.Module) -> None:
         super().__init__()
-        self.conv, self.relu, self.classifier = nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(4, 2)
+        self.conv, self.after, self.classifier = nn.Conv2d(3, 4, 1), after, nn.Linear(4, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
-        return self.classifier((self.relu(y) + y).mean((2, 3)))
+        return self.classifier((self.after(y) + y).mean((2, 3)))
 
 
 class Rows(nn.Module):
@@ -331,7 +341,8 @@ class Rows(nn.Module):
         (Hidden(), r"got first \(Linear\) inside of the network; allowed: at its end"),
         (Twice(None), "got an addition of .*; allowed: of two tensors of one shape"),
         (Twice(1.0), "got an addition of "),
-        (Shared(), r"got relu \(ReLU\)"),
+        (Shared(nn.ReLU()), r"got after \(ReLU\)"),
+        (Shared(nn.BatchNorm2d(4)), r"got after \(BatchNorm2d\)"),
         (Rows(), "allowed: the mean of dimensions 2, 3"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else value[:30],

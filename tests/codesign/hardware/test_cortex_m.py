@@ -1,5 +1,7 @@
 """The emulated microcontroller: what it computes, what it counts, and how it refuses."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -245,6 +247,22 @@ def test_only_the_small_core_asks_for_alignment():
             small.run(f"f{i}", np.zeros(8, np.int8), 1)
 
 
+@pytest.mark.parametrize("access", ["ldr", "str", "ldrh", "strb"])
+@pytest.mark.parametrize("size", [5, 6, 8])
+def test_guards_see_an_access_that_only_ends_beside_the_array(access, size):
+    width = {"h": 2, "b": 1}.get(access[3:], 4)
+    firmware = accesses([f"{access} r2, [r0]"], "m4")
+    for at in range(-4, size + 4):
+        past, before = at + width - size, -at
+        if past <= 0 and before <= 0:
+            assert firmware.run("f0", np.zeros(size, np.int8), at, guarded=True).instructions == 4
+            continue
+        where = f"{before} bytes before" if before > 0 else f"{past} bytes past"
+        verb = "read" if access.startswith("ld") else "wrote"
+        with pytest.raises(FirmwareError, match=f"it {verb} {where} the array of argument 0"):
+            firmware.run("f0", np.zeros(size, np.int8), at, guarded=True)
+
+
 def test_several_words_are_aligned_on_every_core():
     """A core faults; the emulator alone would let it pass."""
     bodies = ["ldrd r1, r2, [r0]", "ldrd r1, r2, [r0, #4]!", "strd r1, r2, [r0], #8",
@@ -329,3 +347,20 @@ int many(const int8_t *x, const int8_t *w, int n, int times) {
     assert run.instructions > 12_500_000
     assert spent[False] < 2
     assert spent[True] < 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_an_emulator_gives_its_addresses_back(dot):
+    """Each reserves a gigabyte; in a sandbox a handful that wait for collection is the end."""
+
+    def reserved() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmSize"))
+
+    numbers = np.ones(4, np.int8)
+    before = reserved()
+    for counted in (True, False) * 4:
+        dot.run("dot", numbers, numbers, 4, counted=counted, guarded=True)
+        with pytest.raises(FirmwareError):
+            dot.run("dot", 0x6000_0000, numbers, 4)
+    assert reserved() < before + 2**20  # KiB
