@@ -66,8 +66,9 @@ grade: install ## grade what lies in submitted/
 doctor: install ## try every protection that grading relies on, on this machine
 	@$(BIN)/autograder doctor
 
-bench: install ## time kernels beside libraries, and grading beside stock nbgrader
+bench: install ## time kernels beside libraries, count on the emulated board, grade beside stock nbgrader
 	@$(BIN)/python benchmarks/int8_gemm.py
+	@$(BIN)/python benchmarks/microcontroller.py
 	@$(BIN)/autograder bench
 
 prove: install ## show that the grader tells right from wrong: the proof matrix, into build/proof/

@@ -30,6 +30,8 @@ def randomized(model: nn.Module, seed: int, tiny: bool = False) -> nn.Module:
         for module in model.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.weight.copy_(torch.randn(module.weight.shape, generator=generator) / 4)
+                if module.bias is not None:
+                    module.bias.copy_(torch.randn(module.bias.shape, generator=generator))
             elif isinstance(module, nn.BatchNorm2d):
                 size = module.running_mean.shape
                 module.running_mean.copy_(torch.randn(size, generator=generator))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 PAINT = 0xA5
 GUARD = 256  # bytes around an argument that may not be touched, when guarded
-WIDEST = 8  # bytes of one access
 STACK_LEAST = 64  # bytes that data and arguments must leave
 ELEMENTS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32)
 
@@ -90,6 +89,7 @@ class Machine:
         self.blocks: Counter[tuple[int, int]] = Counter()
         self.taken: Counter[tuple[int, int]] = Counter()
         self.last = (0, 0)
+        self.guards: dict[int, int] = {}  # ends of the arrays in SRAM by argument, when guarded
         self.executed = 0
         self.fault = ""
 
@@ -153,8 +153,9 @@ class Machine:
         self.emulator.mem_write(at, np.ascontiguousarray(array).tobytes())
         if guard:
             self._watch(index, at, at - guard, at)
-            end = at + array.nbytes
-            self._watch(index, end, end - WIDEST + 1, end + guard)
+            self._watch(index, at + array.nbytes, at + array.nbytes, at + array.nbytes + guard)
+            if not in_flash:
+                self.guards[index] = at + array.nbytes
         if in_flash:
             self.flash_end = at + array.nbytes + guard
             return at, None
@@ -164,7 +165,9 @@ class Machine:
     def _watch(self, index: int, border: int, low: int, high: int) -> None:
         """Stop at an access from ``low`` to below ``high``, beside argument ``index``.
 
-        A hook is called by the first byte of an access, so what crosses the end starts below it.
+        Never one that may go on: after a hook in an IT block unicorn takes what follows for a part
+        of that block. A hook is called by the first byte of an access; ``_intact`` sees a write
+        that begins in the array and ends behind it, and such a read stays unseen.
         """
 
         def touched(_: Any, kind: int, address: int, size: int, value: int, __: Any) -> None:
@@ -180,6 +183,13 @@ class Machine:
 
         kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
         self.emulator.hook_add(kinds, touched, begin=low, end=high - 1)
+
+    def _intact(self) -> None:
+        """Refuse a run after which the bytes behind an array are not what they were."""
+        for index, end in self.guards.items():
+            start = end - self.board.sram_at
+            if bytes(self.emulator.mem_read(end, GUARD)) != self.paint[start : start + GUARD]:
+                raise FirmwareError(f"it wrote past the array of argument {index}")
 
     def _execute(self, address: int, counted: bool) -> None:
         self.emulator.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid)
@@ -241,6 +251,7 @@ class Machine:
             self.emulator.emu_stop()
 
     def _result(self, placed: list[tuple[int, np.ndarray | None]], stack: int) -> Run:
+        self._intact()
         outputs = []
         for at, array in placed:
             if array is not None:

@@ -119,13 +119,13 @@ def test_nothing_beside_a_buffer_is_touched(config, height, width, data):
 
 
 def test_guards_would_see_it():
-    """The same with a scratch buffer that is two bytes short."""
+    """The same with a scratch buffer that is one word short: the second pixel of an odd row."""
     network = network_of(REFERENCE)
     firmware, arrays = guarded(network, "simd", True, None)
     codes, logits = network.codes(pictures(1, 9, 7))[0], np.zeros(10, np.int32)
     names = [buffer.name for buffer in Layout(network, "simd", True, None).buffers()]
     scratch = names.index("scratch 0")
-    arrays[scratch] = arrays[scratch][:-2]
+    arrays[scratch] = arrays[scratch][:-4]
     with pytest.raises(FirmwareError, match=rf"past the array of argument {scratch + 2}"):
         firmware.run("guarded", codes, logits, *arrays, guarded=True)
 
