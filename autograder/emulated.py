@@ -16,9 +16,9 @@ import torch
 
 from codesign.hardware.cortex_m import Firmware, InFlash
 
-CALL_INSTRUCTIONS = 10_000_000  # of one call of a kernel; the loops need 3 million at most
+CALL_INSTRUCTIONS = 5_000_000  # of one call of a kernel; the loops need 2 million at most
 IMAGE_INSTRUCTIONS = 400_000_000
-IMAGE_S = 20.0
+IMAGE_S = 10.0
 MOST_TEXT = 4 * 2**20  # bytes of C
 
 
