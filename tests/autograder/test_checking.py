@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autograder import artifacts, checking, held_out, render, targets
 from autograder.checking import Cases, StudentError, Verdict
 from autograder.exchange import ExchangeError
-from autograder.rows import Row, compare, credit
+from autograder.rows import Row, compare, credit, joint_use
 from codesign.datasets import DatasetCard, ImageSet
 from codesign.models import VGG
 
@@ -199,3 +199,15 @@ def test_the_dense_accuracy_is_measured_once_and_again_when_anything_changed(tmp
         kept.write_text("nan")
     assert asked() == 1.0
     held_out.dense_accuracy.cache_clear()
+
+
+def test_gains_count_while_the_loss_is_within_its_floor():
+    figures = {"drop": targets.Figure(0.04, 0.15, 6.0), "size": targets.Figure(10.0, 20.0, 4.0)}
+
+    def earned(drop: float, size: float) -> list[float]:
+        return [row.points for row in joint_use(("drop", drop), {"size": size}, figures)]
+
+    assert earned(0.0, 10.0) == [6.0, 4.0]
+    assert earned(0.0, 15.0) == [6.0, 2.0]
+    assert earned(0.15, 1.0) == [0.0, 0.0]
+    assert earned(0.095, 20.0) == [pytest.approx(3.0), 0.0]

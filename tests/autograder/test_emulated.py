@@ -85,6 +85,17 @@ def test_memory_cannot_be_used_unseen():
     assert emulated.inference(HIDES, codes, 1, seed=4)["sram_bytes"] > 250_000
 
 
+NO_ARGUMENT = {"arguments": [], "guarded": True, "seed": 0}
+REFUSED = {
+    "nonsense x": "unknown type name",
+    "int x[300000000] = {1}; int f(void) { return x[1]; }": "File too large",
+    '__asm__(".space 4000000000"); int f(void) { return 0; }': "File too large",
+    "#include __FILE__\n#include __FILE__\nint f(void) { return 0; }": "In file included from",
+    '#include "/etc/shadow"\nint f(void) { return 0; }': "file not found",
+    "int f(void) { for (volatile int i = 0;; i++) { } }": "instructions",
+}
+
+
 @needs_sandbox
 @pytest.mark.sandbox
 @pytest.mark.slow
@@ -96,8 +107,9 @@ def test_it_compiles_and_runs_inside_of_the_sandbox(tmp_path):
         try:
             found = student.measure("autograder.emulated:calls", DOUBLE, "doubled", [case(5)])
             assert torch.equal(found[0]["outputs"][1][:2], torch.tensor([2, 3], dtype=torch.int8))
-            with pytest.raises(StudentError, match="unknown type name"):
-                student.measure("autograder.emulated:calls", "nonsense x", "doubled", [case(5)])
+            for source, said in REFUSED.items():
+                with pytest.raises(StudentError, match=said):
+                    student.measure("autograder.emulated:calls", source, "f", [NO_ARGUMENT])
         finally:
             student.close()
     sandbox.close_all()
