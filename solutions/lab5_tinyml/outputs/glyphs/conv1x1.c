@@ -7,7 +7,7 @@ static inline int8_t conv1x1_out(int32_t sum, const Channel *c, int zero_out) {
     return (int8_t)__ssat((((high >> (c->shift - 33)) + 1) >> 1) + zero_out, 8);
 }
 
-/* Two pixels times two outputs: x holds both pixels, widened, `pairs` words each. */
+/* Two pixels times two outputs: x holds both pixels, widened, channels / 2 words each. */
 static inline void conv1x1_tile(
     const uint32_t *x, const int8_t *w, int channels, int32_t *sum) {
     const uint32_t *p = (const uint32_t *)w, *q = (const uint32_t *)(w + channels);
