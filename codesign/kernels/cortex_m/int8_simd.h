@@ -112,7 +112,8 @@ INLINE uint32_t *filled(uint32_t *to, int words, int zero) {
     return to;
 }
 
-/* scratch: kernel * ((out_w - 1) * stride + kernel) pixels, widened; of a 1x1 kernel two. */
+/* scratch: kernel * (out_w * stride + kernel) pixels, widened: the second pixel of an odd row reads
+   what nobody wrote, and its sums are dropped; of a 1x1 kernel two pixels. */
 INLINE void conv(
     const int8_t *in, int in_row, int in_h, int in_w, int top, int left, int channels, int kernel,
     int stride, int8_t *out, int out_row, int out_h, int out_w, int outputs,

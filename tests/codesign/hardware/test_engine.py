@@ -184,6 +184,17 @@ def test_the_order_of_the_weights():
     assert interleaved(weight).reshape(-1, 4).tolist() == filled
 
 
+@pytest.mark.parametrize("outputs", [4, 5])
+def test_constants_hold_what_two_outputs_at_a_time_read(outputs):
+    """Of an odd number the last pair is read whole: a row and weights more, in flash."""
+    text = engine.generate(single("conv", 8, outputs, 3, 4, 4)).sources["network.c"]
+    [table] = re.findall(r"Output o0\[\] = \{(.*?)\};", text, re.S)
+    [words] = re.findall(r"uint32_t w0\[\] = \{(.*?)\};", text, re.S)
+    pairs = -(-outputs // 2)
+    assert table.count("{") == 2 * pairs
+    assert words.count(",") == 2 * pairs * 9 * 8 // 4
+
+
 def test_a_program_is_the_same_every_time():
     network = network_of(REFERENCE)
     one, other = (engine.generate(network, patches=(2, 2, 5)) for _ in range(2))
