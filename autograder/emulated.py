@@ -68,8 +68,8 @@ def inference(
         seed: of what SRAM holds before, from 0.
 
     Returns:
-        ``logits`` int32 ``[N, 10]``; ``cycles`` and ``sram_bytes``: of each counted image;
-        ``flash_bytes``.
+        ``logits`` int32 ``[N, 10]``; ``cycles`` of each counted image; ``sram_bytes``: the most of
+        any image; ``flash_bytes``.
 
     Raises:
         ValueError: like :func:`calls`.

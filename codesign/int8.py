@@ -96,6 +96,16 @@ class Network:
             return height * width * operator.weight.size
         return height * width * channels * operator.weight[0].size if operator.weight.size else 0
 
+    def addition_offset(self, operator: Operator) -> int:
+        """Zero points and rounding of an addition in one number.
+
+        Its output is ``(a · mantissa[0] + b · mantissa[1] + offset) >> shift``, clamped.
+        """
+        shift = int(operator.shift[0])
+        offset = (self.tensors[operator.output].zero_point << shift) + (1 << (shift - 1))
+        zeros = (self.tensors[name].zero_point for name in operator.inputs)
+        return offset - sum(z * m for z, m in zip(zeros, operator.mantissa.tolist(), strict=True))
+
     def codes(self, images: torch.Tensor) -> np.ndarray:
         """int8 ``[N, H, W, 3]`` of uint8 images ``[N, 3, H, W]``: what the device gets."""
         return self._quantized(images).permute(0, 2, 3, 1).to(torch.int8).contiguous().numpy()

@@ -129,8 +129,7 @@ def _may_overwrite(operators: Sequence[Mapping[str, Any]], index: int) -> bool:
 
 @check(LAB, "plan_memory")
 def _plan_memory(student: Student, cases: Cases, target: Targets) -> list[Row]:
-    graphs = [_graph(cases, 0.45, bool(i % 2)) for i in range(8)]
-    graphs += [_branches(cases) for _ in range(16)]
+    graphs = _graphs(cases)
     plans = [_planned(student, graph) for graph in graphs]
     pairs = list(zip(graphs, plans, strict=True))
     overlaps = [_overlap_fault(*pair) for pair in pairs]
@@ -150,6 +149,12 @@ def _plan_memory(student: Student, cases: Cases, target: Targets) -> list[Row]:
 
 
 MOST_WIDTH = 1.1
+
+
+def _graphs(cases: Cases) -> list[Graph]:
+    """Enough of them that no plan is good or bad on average by luck."""
+    chains = [_graph(cases, 0.45, bool(i % 2)) for i in range(8)]
+    return chains + [_branches(cases) for _ in range(16)]
 
 
 def _branches(cases: Cases) -> Graph:

@@ -134,7 +134,7 @@ class Emitter:
             f"static __attribute__((noinline)) void op{index}(const int8_t *a, const int8_t *b, "
             "int8_t *out, int height, int values) {\n"
             f"    add(a, {a}, b, {b}, out, {out}, height, values, {by_a}, {by_b}, "
-            f"{self._offset(operator)}, {operator.shift[0]});\n}}\n"
+            f"{self.network.addition_offset(operator)}, {operator.shift[0]});\n}}\n"
         )
 
     def _call(self, index: int, operator: Operator, windows: Mapping[str, Window]) -> str:
@@ -162,13 +162,6 @@ class Emitter:
             f"op{index}({sources[0]}, {read.height}, {read.width}, {top}, {left}, {to}, "
             f"{out.height}, {out.width});"
         )
-
-    def _offset(self, operator: Operator) -> int:
-        """Zero points and rounding of an addition in one number."""
-        zeros = [self.tensors[name].zero_point for name in operator.inputs]
-        shift = int(operator.shift[0])
-        offset = (self.tensors[operator.output].zero_point << shift) + (1 << (shift - 1))
-        return offset - int(sum(z * int(m) for z, m in zip(zeros, operator.mantissa, strict=True)))
 
     def _at(self, name: str, window: Window, windows: Mapping[str, Window]) -> str:
         """Where the first value of ``window`` lies."""

@@ -171,7 +171,7 @@ class Machine:
         """
 
         def touched(_: Any, kind: int, address: int, size: int, value: int, __: Any) -> None:
-            if self.fault or (address < border != high and address + size <= border):
+            if self.fault:
                 return
             verb = "wrote" if kind == unicorn.UC_MEM_WRITE else "read"
             if border == high:

@@ -71,11 +71,8 @@ def _extra(network: Network, operator: Operator) -> dict[str, Any]:
         return {"stride": operator.stride}
     if operator.kind != "add":
         return {}
-    zeros = [network.tensors[name].zero_point for name in operator.inputs]
-    by, shift = operator.mantissa.tolist(), int(operator.shift[0])
-    offset = (network.tensors[operator.output].zero_point << shift) + (1 << (shift - 1))
-    offset -= sum(zero * factor for zero, factor in zip(zeros, by, strict=True))
-    return {"by": by, "offset": offset, "shift": shift}
+    offset = network.addition_offset(operator)
+    return {"by": operator.mantissa.tolist(), "offset": offset, "shift": int(operator.shift[0])}
 
 
 def _may_overwrite(

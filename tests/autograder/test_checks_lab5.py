@@ -101,20 +101,16 @@ def test_a_mutant_loses_points(mutant):
 def test_largest_first_is_good_enough_and_first_come_is_not(seed):
     """Whichever graphs the judge draws, the two sides of 10 % stay apart."""
 
-    def ratio(change):
-        part, instead = change
+    def ratio(order: str) -> float:
         text = next(m for m in MUTANTS if m.name == "plan_memory: as_they_come").source
-        namespace = notebook_functions(text.replace(part, instead))
+        namespace = notebook_functions(text.replace("for one in size:", f"for one in {order}:"))
         student = LocalStudent(namespace, Path("nowhere"))
-        cases = Cases("plan_memory", "glyphs", seed)
-        graphs = [judge._graph(cases, 0.45, bool(i % 2)) for i in range(8)]
-        graphs += [judge._branches(cases) for _ in range(16)]
+        graphs = judge._graphs(Cases("plan_memory", "glyphs", seed))
         widths = [judge._width(graph, judge._planned(student, graph)) for graph in graphs]
         return sum(widths) / len(widths)
 
-    assert ratio(("for one in size:", "for one in size:")) > judge.MOST_WIDTH
-    largest = "for one in sorted(size, key=lambda h: -size[h]):"
-    assert ratio(("for one in size:", largest)) <= judge.MOST_WIDTH - 0.02
+    assert ratio("size") > judge.MOST_WIDTH
+    assert ratio("sorted(size, key=lambda h: -size[h])") <= judge.MOST_WIDTH - 0.02
 
 
 def test_alive_tensors_by_hand():
@@ -131,11 +127,9 @@ def test_alive_tensors_by_hand():
 
 def test_a_schedule_by_hand():
     """Rows 0..8 of the image, a 3x3 layer, then one with stride 2: four output rows, two strips."""
-    expected = [[[0, 6, 1, 0], [0, 4, 1, 0]], [[2, 8, 0, 1], [3, 8, 0, 0]]]
     found = judge._expected_schedule([[3, 1, 1], [3, 2, 1]], 8, 2)
     assert found[0] == [[0, 5, 1, 0], [0, 4, 1, 0]]
     assert found[1] == [[2, 8, 0, 1], [3, 8, 0, 0]]
-    assert found[1] == expected[1]
 
 
 # --- kernels -------------------------------------------------------------------------------------
