@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## grade three sample submissions of Lab 1 and write a report
-	@$(BIN)/autograder demo
+	@$(BIN)/python -m samples.demo
 
 test: lint types pytest ## run the checks: lint, types, tests
 
@@ -55,10 +55,10 @@ lab: install ## open JupyterLab
 	@$(BIN)/jupyter lab
 
 lectures: install ## build the notebooks in lectures/ and solutions/ from their sources, executed
-	@$(BIN)/autograder build
+	@$(BIN)/course build
 
 release: install ## generate labs/ from solutions/ with nbgrader
-	@for lab in $(LAB); do $(BIN)/autograder release $$lab; done
+	@for lab in $(LAB); do $(BIN)/course release $$lab; done
 
 grade: install ## grade what lies in submitted/
 	@for lab in $(LAB); do $(BIN)/autograder grade $$lab; done
@@ -69,10 +69,10 @@ doctor: install ## try every protection that grading relies on, on this machine
 bench: install ## time kernels beside libraries, count on the emulated board, grade beside stock nbgrader
 	@$(BIN)/python benchmarks/int8_gemm.py
 	@$(BIN)/python benchmarks/microcontroller.py
-	@$(BIN)/autograder bench
+	@$(BIN)/python benchmarks/grading.py
 
 prove: install ## show that the grader tells right from wrong: the proof matrix, into build/proof/
 	@$(BIN)/autograder prove $(LAB) --out build/proof
 
 stamp: install ## write the repository's address everywhere: make stamp REPO=owner/name
-	@$(BIN)/autograder stamp $(REPO)
+	@$(BIN)/course stamp $(REPO)

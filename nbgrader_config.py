@@ -1,6 +1,6 @@
 """The course as nbgrader sees it: the repository is the course, the judge is its executor."""
 
-from autograder.executor import wire
+from autograder import wire
 
 c = get_config()  # noqa: F821 - nbgrader defines it
 

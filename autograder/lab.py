@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autograder import artifacts, checking, held_out, render, targets
-from autograder.checking import CheckFailed, LocalStudent, Verdict
+from autograder.contract import artifacts, checking, held_out, show
+from autograder.contract.checking import LocalStudent
+from autograder.contract.definition import find
+from autograder.contract.verdict import CheckFailed, Verdict
 from codesign import datasets
 from codesign.datasets import ImageSet
 from codesign.models import VGG
@@ -42,7 +44,7 @@ class Lab:
 
     def __init__(self, name: str, dataset: str | None = None, folder: str | Path = ".") -> None:
         self.name, self.folder = name, Path(folder)
-        self.targets = targets.lab(name)
+        self.targets = find(name).targets
         self.dataset, self._why = datasets.choose(dataset)
         self._images: dict[str, ImageSet] = {}
         self._show(self)
@@ -88,7 +90,7 @@ class Lab:
         self._show(verdict)
         if verdict.points < verdict.max_points:
             reasons = [f"{row.name}: {row.message}" for row in verdict.rows if row.message]
-            raise CheckFailed("; ".join([render.caption(verdict), *reasons]))
+            raise CheckFailed("; ".join([show.caption(verdict), *reasons]))
         return verdict.points
 
     def produce(
@@ -145,8 +147,8 @@ class Lab:
             rows.append((name, "", "", f"{wanted.points:g}"))
             for figure_name, f in figures.items():
                 relation = "≥" if f.target > f.floor else "≤"
-                target = f"{relation} {render.number(f.target, f.unit)}"
-                reference = render.number(f.reference, f.unit)
+                target = f"{relation} {show.number(f.target, f.unit)}"
+                reference = show.number(f.reference, f.unit)
                 rows.append((f"    {figure_name}", target, reference, f"({f.points:g})"))
         return rows
 
@@ -154,20 +156,18 @@ class Lab:
         return f"{self.name} on {self.dataset} ({self._why})"
 
     def _repr_html_(self) -> str:
-        return render.html_table(("", "target", "reference", "points"), self._rows(), str(self))
+        return show.html_table(("", "target", "reference", "points"), self._rows(), str(self))
 
     def __repr__(self) -> str:
-        return render.text_table(
-            ("", "target", "reference", "points"), self._rows(), self._caption()
-        )
+        return show.text_table(("", "target", "reference", "points"), self._rows(), self._caption())
 
     def __str__(self) -> str:
         return self._caption()
 
     def _show(self, item: Lab | Verdict) -> None:
-        plain = repr(item) if isinstance(item, Lab) else render.text(item)
+        plain = repr(item) if isinstance(item, Lab) else show.text(item)
         if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
-            markup = item._repr_html_() if isinstance(item, Lab) else render.html(item)
+            markup = item._repr_html_() if isinstance(item, Lab) else show.html(item)
             data = {"text/plain": plain, "text/html": markup}
             sys.modules["IPython"].display.display(data, raw=True)
         else:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from codesign import checkpoints, datasets
 from codesign.hardware import engine
-from codesign.hardware.machine import Run
+from codesign.hardware.emulator import Run
 from codesign.int8 import Kind, Network, Operator, Tensor
 from codesign.post_training import quantize
 

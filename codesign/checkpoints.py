@@ -168,14 +168,19 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folders() -> tuple[Path, ...]:
+    """Where checkpoints that come with the course may be: ``data/``, or the installed wheel."""
+    checkout = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
+    return checkout, Path(str(files("codesign"))) / "_data" / "checkpoints"
+
+
 def shipped(name: str, dataset: str) -> Path:
     """Stem of a checkpoint that comes with the course: in ``data/``, or in the installed wheel.
 
     Raises:
         FileNotFoundError: there is none; says the command that makes it.
     """
-    checkout = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
-    for root in (checkout, Path(str(files("codesign"))) / "_data" / "checkpoints"):
+    for root in folders():
         if (root / dataset / f"{name}.json").exists():
             return root / dataset / name
     raise FileNotFoundError(

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from codesign import checkpoints, datasets, memory, models
+from codesign import checkpoints, datasets, malloc, models
 from codesign.datasets import ImageSet, normalize
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -54,7 +54,7 @@ def distillation(teachers: Sequence[nn.Module], temperature: float = 2.0) -> Los
 @torch.inference_mode()
 def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 100) -> float:
     """Top-1 accuracy of ``model`` on ``data``, in 0..1. Leaves the training mode as it was."""
-    memory.keep_pages()
+    malloc.keep_pages()
     was_training = model.training
     model.eval()
     correct = 0
@@ -132,7 +132,7 @@ def fit(
         "images": len(train),
         "dataset": train.card.name,
     }
-    memory.keep_pages()
+    malloc.keep_pages()
     _channels_last(model).train()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay

@@ -72,6 +72,7 @@ import importlib, sys
 for name in {EXTRAS}:
     sys.modules[name] = None  # importing it raises ImportError
 from autograder import Lab
+
 for name in {[name for name in checks if not name.endswith("__init__")]}:
     importlib.import_module(name)
 """

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from autograder import address
+from authoring import address
 from codesign import datasets
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autograder import notebooks, targets
+from authoring import notebooks
+from autograder.contract.definition import find
+from autograder.intake import release
 
 ROOT = Path(__file__).parents[1]
 LABS = notebooks.labs(ROOT)
@@ -49,7 +51,7 @@ def test_every_lab_is_released():
 
 @pytest.mark.parametrize("lab", LABS)
 def test_regenerating_gives_the_committed_bytes(lab, tmp_path):
-    made = notebooks.release(ROOT, lab, into=tmp_path)
+    made = release.generate(ROOT, lab, into=tmp_path)
     assert [path.name for path in made.iterdir()] == [f"{lab}.ipynb"]
     assert (made / f"{lab}.ipynb").read_bytes() == released(lab).read_bytes()
 
@@ -83,7 +85,7 @@ def test_points_are_those_of_the_targets(lab):
         called = re.findall(r'lab\.check\("(\w+)"\)', cell.source)
         assert called == [name], f"cell {name} checks {called}"
         points[name] = cell.metadata.nbgrader.points
-    assert points == {name: wanted.points for name, wanted in targets.lab(lab).items()}
+    assert points == {name: wanted.points for name, wanted in find(lab).targets.items()}
     assert sum(points.values()) + reflections == 100
 
 

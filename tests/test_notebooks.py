@@ -7,7 +7,7 @@ from statistics import median
 import nbformat
 import pytest
 
-from autograder import notebooks
+from authoring import notebooks
 
 ROOT = Path(__file__).parents[1]
 SOURCES = notebooks.sources(ROOT)

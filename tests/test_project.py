@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 import codesign
-from autograder import address, notebooks
+from authoring import address, notebooks
 from autograder.cli import app
 
 ROOT = Path(__file__).parents[1]

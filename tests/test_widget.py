@@ -18,13 +18,16 @@ LECTURES = Path(__file__).resolve().parent.parent / "lectures"
 # lecture, which of its sliders, what the cells before it would have left behind
 ROOFLINE = """
 from codesign import plot
+
 from codesign.hardware import device
+
 plot.theme()
 host = device.Device("this machine", "cpu", 2026, {"fp32": 1e11}, 3e10, 1e10, "made up, 2026")
 intensities, attained = [0.5, 8.0], [1e10, 8e10]
 """
 GRANULARITY = """
 from codesign import plot
+
 plot.theme()
 names = ("fine-grained", "2:4", "vector", "kernel", "channel")
 rows = [
@@ -38,6 +41,7 @@ LOAD = """
 import torch
 from types import SimpleNamespace
 from codesign import plot
+
 plot.theme()
 PES, DEPTHS = (1, 8, 64), (1, 2, 8)
 problems = {"a layer": (torch.ones(64, 8, dtype=torch.int64), None, None)}
@@ -51,6 +55,7 @@ def lockstep(rows, density, pes):
 """
 BLOCKS = """
 from codesign import plot
+
 from codesign.measure import Measurement
 plot.theme()
 BLOCKS, SPARSITIES = (1, 4, 16), (0.5, 0.75, 0.9)
@@ -62,6 +67,7 @@ left_over = {(b, s): 1 - s * b / 32 for b in BLOCKS for s in SPARSITIES}
 LEVELS = """
 import numpy as np
 from codesign import plot
+
 plot.theme()
 BITS = (2, 4, 8)
 HISTOGRAM, w_max = np.histogram(np.random.default_rng(0).normal(size=9_999), 100), 4.0
@@ -73,6 +79,7 @@ ROWS = {
 """
 CLIP = """
 from codesign import plot
+
 plot.theme()
 BITS = (2, 4, 8)
 clip_x = bars = [0.5 + 0.1 * k for k in range(20)]
@@ -81,6 +88,7 @@ curves = {b: [[-b + t for t in clip_x], [-2 * t for t in clip_x]] * 2 for b in B
 """
 PATCHES = """
 from codesign import plot
+
 plot.theme()
 KIB, SPLITS, ENDS = 2**10, (1, 2, 3), (1, 4, 7)
 TABLE = {(n, d): (KIB * 10 * d // n, KIB * 100 // d, 0) for n in SPLITS for d in ENDS}
@@ -88,6 +96,7 @@ EXTRA = {(n, d): 0.01 * n * d for n in SPLITS for d in ENDS}
 """
 TILES = """
 from codesign import plot
+
 plot.theme()
 SHAPES = [(1, 1), (2, 2), (4, 4)]
 TILE_CHANNELS = (8, 32, 64)
@@ -98,6 +107,7 @@ def inner(pixels, outputs):
 ARENA = """
 import matplotlib.pyplot as plt
 from codesign import plot
+
 from codesign.hardware.memory_planner import Buffer, lower_bound as alive
 plot.theme()
 SHOWN = [Buffer("a", 4096, 0, 2), Buffer("b", 2048, 1, 4), Buffer("c", 4096, 3, 6)]

@@ -20,7 +20,7 @@ import numpy as np
 from codesign import native
 from codesign.hardware import elf
 from codesign.hardware.board import BOARDS, CORES, Board
-from codesign.hardware.machine import FirmwareError, InFlash, Machine, Run
+from codesign.hardware.emulator import FirmwareError, InFlash, Machine, Run
 
 KERNELS = Path(native.__file__).with_name("kernels") / "cortex_m"
 FLAGS = (

@@ -50,7 +50,7 @@ import numpy as np
 from autograder import Lab
 from codesign import checkpoints, cost, native, plot
 from codesign.hardware.cortex_m import Firmware, InFlash
-from codesign.hardware.tables import constants, describe
+from codesign.hardware.operator_tables import constants, describe
 from codesign.post_training import quantize
 
 plot.theme()

@@ -7,23 +7,25 @@ from pathlib import Path
 
 import pytest
 import written_lab
-from toy_lab import LAB, lay_out, register
+from toy_lab import LAB, lay_out, registered
 
-from autograder import grading, sandbox
+from autograder.grading import run
+from autograder.intake.course import Course
+from autograder.sandbox import bubblewrap
 
 
 @pytest.fixture
-def toy(monkeypatch):
+def toy():
     """The toy lab, registered."""
-    register(monkeypatch)
+    with registered():
+        yield
 
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory) -> Path:
     """A course folder with the toy lab released, made once; nobody writes there."""
     root = tmp_path_factory.mktemp("released") / "course"
-    with pytest.MonkeyPatch.context() as patch:
-        register(patch)
+    with registered():
         return lay_out(root)
 
 
@@ -31,17 +33,16 @@ def released(tmp_path_factory) -> Path:
 def written(tmp_path_factory) -> Path:
     """The folder of a course with a written answer, its three submissions graded once."""
     root = tmp_path_factory.mktemp("written") / "course"
-    with pytest.MonkeyPatch.context() as patch:
-        register(patch)
+    with registered():
         course = written_lab.make(root)
-        done = grading.grade(
-            root, LAB, workers=0, unisolated=not sandbox.available(), progress=False
+        done = run.grade(
+            root, LAB, workers=0, unisolated=not bubblewrap.available(), progress=False
         )
         assert {one.student: one.points for one in done} == {"ada": 5, "bob": 0, "eve": 0}
     return course.root
 
 
 @pytest.fixture
-def course(toy, released, tmp_path) -> grading.Course:
+def course(toy, released, tmp_path) -> Course:
     """The released toy lab, in a folder of the test's own."""
-    return grading.Course.at(Path(shutil.copytree(released, tmp_path / "course")))
+    return Course.at(Path(shutil.copytree(released, tmp_path / "course")))

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_lab import CHANNELS, LAB, half_zero
 
-from autograder import artifacts
+from autograder.contract import artifacts
 from codesign.models import VGG, ResNet8
 
 
@@ -383,7 +383,7 @@ CASES = [
         "patched judge",
         LOSES,
         "",
-        "import autograder.checking as c, autograder.exchange as e\n"
+        "import autograder.contract.checking as c, autograder.contract.exchange as e\n"
         "c.compare = c.passed = lambda *a, **k: c.Row('x', 'yes', 'yes', 2, 2)\n"
         "e.serve = lambda *a: None\n" + WRONG,
         no_counterpart=OUR_CODE,
@@ -586,7 +586,7 @@ CASES = [
         "a link as its answer",
         LOSES,
         "",
-        "import os, autograder.exchange as e\n"
+        "import os, autograder.contract.exchange as e\n"
         "def write(stem, value):\n"
         "    for kind in ('json', 'safetensors'): os.symlink('/etc/passwd', f'{stem}.{kind}')\n"
         "e.write = write\n" + RIGHT,
@@ -597,7 +597,7 @@ CASES = [
         "a pipe as its answer",
         LOSES,
         "not a regular file",
-        "import os, autograder.exchange as e\n"
+        "import os, autograder.contract.exchange as e\n"
         "def write(stem, value):\n"
         "    for kind in ('json', 'safetensors'): os.mkfifo(f'{stem}.{kind}')\n"
         "e.write = write\n" + RIGHT,

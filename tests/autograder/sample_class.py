@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from autograder import checking, roster
-from autograder.grading import Graded
-from autograder.roster import Cell, Entry
-from autograder.rows import Row, inconclusive, measured
-from autograder.targets import Figure
+from autograder.contract.rows import Row, inconclusive, measured
+from autograder.contract.targets import Figure
+from autograder.contract.verdict import Verdict
+from autograder.grading.records import Graded
+from autograder.reports import roster
+from autograder.reports.roster import Cell, Entry
 
 SIZE = Figure(target=10.0, floor=4.0, points=2.0, reference=12.0, unit="×")
 DROP = Figure(target=0.02, floor=0.06, points=2.0)
@@ -26,7 +27,7 @@ def verdict(
     rows = [_row("size", size, SIZE), _row("drop", drop, DROP)]
     if undecided:
         rows[0] = inconclusive(rows[0], "within noise")
-    found = checking.Verdict("small", tuple(rows), 4.0, dataset, **notes)
+    found = Verdict("small", tuple(rows), 4.0, dataset, **notes)
     return json.loads(json.dumps(found.to_json()))
 
 

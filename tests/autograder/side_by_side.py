@@ -37,6 +37,7 @@ from toy_lab import (
     LAB,
     POINTS,
     STOCK,
+    definition,
     half_zero,
     hand_in,
     lay_out,
@@ -44,7 +45,11 @@ from toy_lab import (
 )
 from tqdm.auto import tqdm
 
-from autograder import folders, grading, judge, limits, sandbox
+from autograder.grading import judge
+from autograder.grading.run import grade
+from autograder.intake import folders
+from autograder.intake.course import Course
+from autograder.sandbox import bubblewrap, limits
 
 HOSTILE, NEXT = "hostile", "next"
 # In nbgrader's log: the last line of a traceback; else what it calls an error, but for what it says
@@ -65,7 +70,7 @@ FULL = tuple(float(points) for points in POINTS.values())
 def stock_course(root: Path) -> Path:
     """The toy lab for stock nbgrader, with a student who was graded before."""
     lay_out(root, STOCK + stock_machine.CONFIG, ASSERTS)
-    hand_in(grading.Course.at(root), EARLIER, "def double(x): raise NotImplementedError")
+    hand_in(Course.at(root), EARLIER, "def double(x): raise NotImplementedError")
     subprocess.run(
         [sys.executable, "-m", "nbgrader", "autograde", LAB],
         cwd=root,
@@ -82,8 +87,8 @@ def stock_course(root: Path) -> Path:
 def judged_course(root: Path) -> Path:
     """The same class for the judge."""
     lay_out(root)
-    hand_in(grading.Course.at(root), EARLIER, "def double(x): raise NotImplementedError")
-    list(grading.grade(root, LAB, workers=0, progress=False))
+    hand_in(Course.at(root), EARLIER, "def double(x): raise NotImplementedError")
+    list(grade(root, LAB, workers=0, progress=False))
     return root
 
 
@@ -92,7 +97,7 @@ def class_of_two(pristine: Path, case: Case | None) -> Iterator[Path]:
     """A copy of the course in which the case is handed in (None: right work), then right work."""
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as folder:
         root = Path(shutil.copytree(pristine, Path(folder) / "course"))
-        course = grading.Course.at(root)
+        course = Course.at(root)
         submission = hand_in(course, HOSTILE, model=half_zero())
         if case is not None:
             hand_in_case(submission, case)
@@ -119,7 +124,7 @@ def on_judge(pristine: Path, case: Case | None) -> dict[str, Any]:
         before = aftermath.look(root, HOSTILE, LAB)
         running = len(psutil.Process().children(recursive=True))
         bystander = subprocess.Popen(["sleep", "1000"])
-        done = {g.student: g for g in grading.grade(root, LAB, workers=0, progress=False)}
+        done = {g.student: g for g in grade(root, LAB, workers=0, progress=False)}
         report = {
             "before": before,
             "after": aftermath.look(root, HOSTILE, LAB),
@@ -371,7 +376,8 @@ def keyed() -> list[tuple[str, Case]]:
 def prepare() -> None:
     """Deadlines and environment that both graders share."""
     patch = pytest.MonkeyPatch()
-    register(patch)
+    register(definition())
+    patch.setenv("CODESIGN_DATASET", "glyphs")
     patch.setattr(judge, "CELL_DEADLINE_S", float(stock_machine.CELL_DEADLINE_S))
     patch.setenv(SECRET, "a secret of the host")
 
@@ -402,7 +408,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="what is done is kept here")
     parser.add_argument("--fresh", action="store_true", help="forget what was kept")
     chosen = parser.parse_args()
-    if reason := sandbox.why_not():
+    if reason := bubblewrap.why_not():
         sys.exit(f"these submissions are only tried in a sandbox: {reason}")
     chosen.results.parent.mkdir(parents=True, exist_ok=True)
     kept = chosen.results.exists() and not chosen.fresh

@@ -21,7 +21,7 @@ import aftermath
 from hostile_cases import SECRET
 from toy_lab import LAB
 
-from autograder import limits, sandbox
+from autograder.sandbox import bubblewrap, limits
 
 CELL_DEADLINE_S = 10
 DEADLINE_S = 120.0  # for a class of two; an honest one takes a tenth of it
@@ -100,17 +100,17 @@ def command(root: Path, task: dict[str, Any]) -> list[str]:
     for folder, size in SIZES.items():
         bwrap += ["--size", str(size), "--tmpfs", folder]
     bwrap += ["--dir", "/tmp/home"]
-    for system in sandbox.SYSTEM:
+    for system in bubblewrap.SYSTEM:
         if Path(system).is_symlink():
             bwrap += ["--symlink", os.readlink(system), system]
         elif Path(system).exists():
             bwrap += ["--ro-bind", system, system]
     driver = Path(aftermath.__file__)
-    for path in (*sandbox._course(), driver):
+    for path in (*bubblewrap._course(), driver):
         bwrap += ["--ro-bind", str(path), str(path)]
     bwrap += ["--ro-bind", str(root), PRISTINE, "--size", str(COURSE_BYTES), "--tmpfs", str(root)]
     bwrap += ["--remount-ro", "/proc", "--remount-ro", "/", "--clearenv"]
-    for name, value in {**sandbox._environment(), SECRET: "a secret of the host"}.items():
+    for name, value in {**bubblewrap._environment(), SECRET: "a secret of the host"}.items():
         bwrap += ["--setenv", name, value]
     program = [sys.executable, "-P", str(driver), json.dumps(task)]
     return [*bwrap, "--chdir", str(root), "--", *program]

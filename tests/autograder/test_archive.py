@@ -10,8 +10,8 @@ import zipfile
 import pytest
 from toy_lab import DOUBLE, LAB, half_zero, hand_in
 
-from autograder import archive, intake
-from autograder.exchange import ExchangeError
+from autograder.contract.exchange import ExchangeError
+from autograder.intake import accept, archive
 
 NOTEBOOK = f"{LAB}.ipynb"
 GOOD = {NOTEBOOK: b"{}", "outputs/glyphs/net.json": b"[]", "outputs/cifar10/a_b.safetensors": b"x"}
@@ -152,9 +152,9 @@ def zipped(folder, name=f"{LAB}.zip"):
 
 def test_intake_accepts_the_archive_that_a_lab_packs(course):
     folder = hand_in(course, "alice", DOUBLE, half_zero())
-    plain = intake.accept(course.released(LAB), folder)
+    plain = accept.submission(course.released(LAB), folder)
     zipped(folder)
-    assert intake.accept(course.released(LAB), folder) == plain
+    assert accept.submission(course.released(LAB), folder) == plain
     assert plain.problems == ()
     assert sorted(plain.artifacts) == ["glyphs/net.json", "glyphs/net.safetensors"]
 
@@ -163,7 +163,7 @@ def test_a_refused_archive_leaves_an_empty_submission_and_the_reason(course):
     folder = hand_in(course, "alice", DOUBLE, half_zero())
     zipped(folder)
     (folder / f"{LAB}.zip").write_bytes(b"no archive")
-    found = intake.accept(course.released(LAB), folder)
+    found = accept.submission(course.released(LAB), folder)
     assert found.artifacts == {}
     assert "toy.zip was not accepted: not a zip archive" in found.problems[0]
 
@@ -173,10 +173,10 @@ def test_odd_names_and_too_many_bytes_stay_behind(course, monkeypatch):
     odd = [b"\xff\xfe.json", b"a b.json", b"x" * 200 + b".json", b"net.pkl", b".hidden", b"n.part"]
     for name in odd:
         open(os.path.join(os.fsencode(folder), name), "wb").close()
-    found = intake.accept(course.released(LAB), folder.parent.parent)
+    found = accept.submission(course.released(LAB), folder.parent.parent)
     assert sorted(found.artifacts) == ["glyphs/net.json", "glyphs/net.safetensors"]
     assert len(found.problems) == 4
     assert all("no name of an artifact" in problem for problem in found.problems)
-    monkeypatch.setattr(intake, "MAX_SUBMISSION_BYTES", 1_000)
-    found = intake.accept(course.released(LAB), folder.parent.parent)
+    monkeypatch.setattr(accept, "MAX_SUBMISSION_BYTES", 1_000)
+    found = accept.submission(course.released(LAB), folder.parent.parent)
     assert list(found.artifacts) == ["glyphs/net.json"]

@@ -10,26 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from autograder import bench, bench_classes, sandbox
+from autograder.sandbox import bubblewrap
+from benchmarks import grading
+from samples import benchmark
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_the_benchmarks_class_is_graded(tmp_path, monkeypatch):
-    if not sandbox.available():
+    if not bubblewrap.available():
         monkeypatch.setenv("CODESIGN_UNISOLATED", "1")
-    used = bench.memory(tmp_path, students=3)
+    used = grading.memory(tmp_path, students=3)
     assert len(used) == 3
     assert all(2**20 < uss < 2**32 for uss in used)
-    assert "submission 1: " in bench.memory_text(used * 4)
+    assert "submission 1: " in grading.memory_text(used * 4)
 
 
 @pytest.mark.slow
 def test_the_work_alone_gives_the_judges_points(tmp_path):
-    course = bench_classes.lab(ROOT, tmp_path, "lab1_pruning", "glyphs", 2, wired=True)
+    course = benchmark.lab(ROOT, tmp_path, "lab1_pruning", "glyphs", 2, wired=True)
     ran = subprocess.run(
-        [sys.executable, "-c", f"{bench.HERE}cells_and_checks('.', 'lab1_pruning')"],
+        [sys.executable, "-c", f"{grading.CHILD}cells_and_checks('.', 'lab1_pruning')"],
         cwd=course,
         capture_output=True,
         text=True,
@@ -43,12 +45,15 @@ def test_the_work_alone_gives_the_judges_points(tmp_path):
 def test_cpu_of_orphans_is_counted():
     spin = "import time; t = time.process_time()\nwhile time.process_time() - t < 0.5: pass"
     orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {spin!r}])"
-    ran = bench.timed(lambda: subprocess.run([sys.executable, "-c", orphan], check=True))
+    ran = grading.timed(lambda: subprocess.run([sys.executable, "-c", orphan], check=True))
     assert ran.cpu_s > 0.5
 
 
 def test_the_table_compares_medians():
-    runs = {"slow": [bench.Run(4, 8), bench.Run(6, 8), bench.Run(90, 8)], "fast": [bench.Run(2, 4)]}
-    lines = bench.table(runs, students=2).splitlines()
+    runs = {
+        "slow": [grading.Run(4, 8), grading.Run(6, 8), grading.Run(90, 8)],
+        "fast": [grading.Run(2, 4)],
+    }
+    lines = grading.table(runs, students=2).splitlines()
     assert lines[1].split()[1:] == ["3.00", "4.00", "1.00x"]
     assert lines[2].split()[1:] == ["1.00", "2.00", "3.00x"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from autograder import c_program
-from autograder.c_program import Program, ProgramError, interleaved
+from autograder.sandbox import run_native
+from autograder.sandbox.run_native import Program, ProgramError, interleaved
 
 DECLARATION = "void add(const int32_t *x, int32_t *y, int n, int by)"
 ADD = """
@@ -22,7 +22,7 @@ void add(const int32_t *x, int32_t *y, int n, int by) {
 }
 """
 needs_seccomp = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() not in c_program.MACHINES,
+    sys.platform != "linux" or platform.machine() not in run_native.MACHINES,
     reason="seccomp: Linux on x86-64 or arm64",
 )
 
@@ -30,7 +30,7 @@ needs_seccomp = pytest.mark.skipif(
 def add(body: str = "", size: int = 1_000) -> np.ndarray:
     x = np.arange(size, dtype=np.int32)
     outputs, seconds = Program(ADD.replace("BODY", body), DECLARATION).run([x, 0 * x, size, 5])
-    assert 0 < seconds < c_program.CALL_S
+    assert 0 < seconds < run_native.CALL_S
     assert len(outputs) == 1  # what is const is no output
     return outputs[0]
 
@@ -41,7 +41,7 @@ def test_it_computes(size):
 
 
 def test_the_same_in_this_process_where_nothing_isolates(monkeypatch):
-    monkeypatch.setattr(c_program, "MACHINES", ())
+    monkeypatch.setattr(run_native, "MACHINES", ())
     assert np.array_equal(add(), np.arange(1_000) + 5)
 
 
@@ -84,7 +84,7 @@ def test_what_it_may_not_do(body):
 
 @needs_seccomp
 def test_an_endless_loop_ends_at_the_deadline(monkeypatch):
-    monkeypatch.setattr(c_program, "CALL_S", 0.5)
+    monkeypatch.setattr(run_native, "CALL_S", 0.5)
     start = time.monotonic()
     with pytest.raises(ProgramError, match="was not done within"):
         add("for (volatile int i = 0;;) i++;")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import nbformat
 import pytest
-from toy_lab import LAB, code, notebook
+from toy_lab import LAB, code, definition, notebook
 
-from autograder import calibrate
+from autograder.contract.definition import register
+from autograder.proof import calibrate
 
 SOURCE = """
 import os
 from pathlib import Path
-from autograder import artifacts
+
+from autograder.contract import artifacts
 from codesign import cost
 from codesign.models import VGG
 
@@ -27,14 +30,14 @@ raise SystemError("a check that misses its target must not end the run")
 """
 TOML = """# what a person wrote
 
-[toy.checks.net]
+[net]
 points = 3
 
-[toy.checks.net.figures.sparsity]  # decided by a person
+[net.figures.sparsity]  # decided by a person
 points = 3
 target = 0.5
 floor = 0.1
-[toy.checks.net.figures.sparsity.glyphs]
+[net.figures.sparsity.glyphs]
 target = 0.4
 reference = 0.9
 """
@@ -75,13 +78,13 @@ def test_a_notebook_that_cannot_run_is_named(course):
         calibrate.run_reference(course, LAB, "glyphs", 3)
 
 
-def test_writing_keeps_what_a_person_wrote(tmp_path):
-    path = tmp_path / "targets.toml"
-    path.write_text(TOML)
-    calibrate.write(LAB, "glyphs", {"net": {"sparsity": [0.5, 0.7]}}, path)
-    calibrate.write(LAB, "cifar10", {"net": {"sparsity": [0.25]}}, path)
-    text = path.read_text()
-    figure = tomllib.loads(text)["toy"]["checks"]["net"]["figures"]["sparsity"]
+def test_writing_keeps_what_a_person_wrote(toy, tmp_path):
+    (tmp_path / "targets.toml").write_text(TOML)
+    register(replace(definition(), folder=tmp_path))
+    calibrate.write(LAB, "glyphs", {"net": {"sparsity": [0.5, 0.7]}})
+    calibrate.write(LAB, "cifar10", {"net": {"sparsity": [0.25]}})
+    text = (tmp_path / "targets.toml").read_text()
+    figure = tomllib.loads(text)["net"]["figures"]["sparsity"]
     assert figure == {
         "points": 3,
         "target": 0.5,

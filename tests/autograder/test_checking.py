@@ -8,11 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_lab import registered
 
-from autograder import artifacts, checking, held_out, render, targets
-from autograder.checking import Cases, StudentError, Verdict
-from autograder.exchange import ExchangeError
-from autograder.rows import Row, compare, credit, joint_use
+from autograder.contract import artifacts, checking, held_out, rows, show, targets
+from autograder.contract.checking import Cases
+from autograder.contract.definition import find
+from autograder.contract.exchange import ExchangeError
+from autograder.contract.rows import Row, compare, credit, joint_use
+from autograder.contract.verdict import StudentError, Verdict
 from codesign.datasets import DatasetCard, ImageSet
 from codesign.models import VGG
 
@@ -84,33 +87,50 @@ def test_verdicts_add_up_and_escape_what_students_say():
     row = Row("<script>", 1.0, 2.0, 1.0, 3.0, message="<img onerror=x>", status="failed")
     verdict = Verdict("c", (row, row), 6.0)
     assert verdict.points == 2
-    assert "<script>" not in render.html(verdict)
-    assert "<img" not in render.html(verdict)
-    assert "2 of 6" in render.text(verdict)
+    assert "<script>" not in show.html(verdict)
+    assert "<img" not in show.html(verdict)
+    assert "2 of 6" in show.text(verdict)
 
 
-def test_a_check_whose_rows_do_not_add_up_is_refused(toy, monkeypatch):
-    monkeypatch.setitem(
-        checking._checks, ("toy", "double"), lambda *_: [Row("x", 1.0, 1.0, 1.0, 1.0)]
-    )
-    with pytest.raises(ValueError, match="out of"):
-        checking.run("toy", "double", None, "glyphs")
+def test_rows_share_what_the_targets_give():
+    """Points stand in the targets alone: a check says shares, in any unit."""
+
+    def two_and_one(*_):
+        return [rows.passed("big", True, 2), rows.passed("small", False, 1)]
+
+    with registered(double=two_and_one):
+        verdict = checking.run("toy", "double", None, "glyphs")
+    assert [row.max_points for row in verdict.rows] == pytest.approx([4 / 3, 2 / 3])
+    assert verdict.points == pytest.approx(1.33)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [rows.passed("sparsity", True, 4)],  # a figure's row with more than the check has
+        [rows.passed("sparsity", True, 3), rows.passed("more", True, 1)],  # nothing is left for it
+    ],
+)
+def test_rows_that_do_not_add_up_are_refused(found):
+    with registered(net=lambda *_: found), pytest.raises(ValueError, match="out of"):
+        checking.run("toy", "net", None, "glyphs")
 
 
 @pytest.mark.parametrize("error", [StudentError("theirs"), RuntimeError("size"), KeyError("k")])
-def test_measuring_that_breaks_costs_the_check_alone(toy, monkeypatch, error):
+def test_measuring_that_breaks_costs_the_check_alone(error):
     def broken(*_):
         raise error
 
-    monkeypatch.setitem(checking._checks, ("toy", "double"), broken)
-    verdict = checking.run("toy", "double", None, "glyphs")
+    with registered(double=broken):
+        verdict = checking.run("toy", "double", None, "glyphs")
     assert (verdict.points, verdict.max_points) == (0, 2)
     assert str(error) in verdict.rows[0].message
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="lab1_pruning"):
-        targets.lab("lab9")
+        find("lab9")
     with pytest.raises(ValueError, match="sparse_model"):
         checking.run("lab1_pruning", "nothing", None, "glyphs")
 

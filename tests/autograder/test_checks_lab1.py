@@ -15,10 +15,12 @@ import torch
 from solution_cells import Same, definitions
 from torch import nn
 
-from autograder import artifacts, checking, held_out, prove, targets
-from autograder.checking import LocalStudent
-from autograder.checks import lab1_pruning as lab1
-from autograder.mutants.lab1_pruning import MUTANTS
+from autograder.contract import artifacts, checking, held_out
+from autograder.contract.checking import LocalStudent
+from autograder.contract.definition import find
+from autograder.labs.lab1_pruning import checks
+from autograder.labs.lab1_pruning.mutants import MUTANTS
+from autograder.proof import prove
 from codesign import checkpoints, cost, huffman, measure, models, training
 from codesign.datasets import DatasetCard, ImageSet, normalize
 
@@ -55,7 +57,7 @@ def run(check, namespace, outputs=Path("nowhere"), seed=prove.PROOF_SEED):
 
 
 def test_every_check_has_targets_and_points_add_up_with_the_reflections():
-    wanted = targets.lab(LAB)
+    wanted = find(LAB).targets
     assert sorted(wanted) == sorted(FUNCTIONS + ARTIFACTS)
     assert sum(check.points for check in wanted.values()) == 90
 
@@ -77,7 +79,7 @@ def test_a_stub_earns_nothing(check, solution):
 
     verdict = run(check, {name: stub for name in solution})
     assert verdict.points == 0
-    assert verdict.max_points == targets.lab(LAB)[check].points
+    assert verdict.max_points == find(LAB).targets[check].points
 
 
 @pytest.mark.parametrize("check", FUNCTIONS)
@@ -118,7 +120,7 @@ def test_no_function_is_used_by_two_checks(solution):
 
 def random_narrow() -> nn.Module:
     """A narrow network that survives the compressed file: 31 levels a layer, the rest fp16."""
-    model = lab1._random_vgg(checking.Cases("stand-in", "glyphs", 8), list(NARROW))
+    model = checks._random_vgg(checking.Cases("stand-in", "glyphs", 8), list(NARROW))
     for value in model.state_dict().values():
         if value.ndim > 1:
             unit = value.abs().max() / 15
@@ -160,7 +162,7 @@ def handed_in(stand_ins, tmp_path, monkeypatch, solution):
     monkeypatch.setattr(held_out, "dense", lambda dataset: widened(narrow, 1e-7))
     monkeypatch.setattr(held_out, "images", lambda dataset, seed: images)
     monkeypatch.setattr(held_out, "dense_accuracy", lambda dataset, seed: 1.0)
-    monkeypatch.setattr(lab1, "_latency_ratio", counted_ratio)
+    monkeypatch.setattr(checks, "_latency_ratio", counted_ratio)
     outputs = tmp_path / "outputs" / "glyphs"
     sparse = widened(narrow, 0.0)
     artifacts.store(outputs, "sparse_model", sparse)
@@ -213,7 +215,7 @@ def test_what_was_handed_out_or_is_useless_earns_nothing(check, forgery, handed_
 
 
 def test_half_the_sparsity_halves_the_credit_for_accuracy(handed_in):
-    figure = targets.lab(LAB)["sparse_model"].figures["glyphs"]["sparsity"]
+    figure = find(LAB).targets["sparse_model"].figures["glyphs"]["sparsity"]
     model = artifacts.fetch(handed_in, "sparse_model")
     middle, weights = (figure.target + figure.floor) / 2, cost.weighted_layers(model).values()
     total = sum(layer.weight.numel() for layer in weights)
@@ -230,14 +232,14 @@ def test_half_the_sparsity_halves_the_credit_for_accuracy(handed_in):
 def test_latency_is_measured_against_the_dense_network():
     """A network with a tenth of the MACs is faster than the dense one, and not the other way."""
     narrow, dense = random_narrow(), widened(random_narrow(), 1e-7)
-    assert lab1._latency_ratio(narrow, dense, 0.5).median < 0.9
-    assert lab1._latency_ratio(dense, narrow, 0.5).median > 1.1
+    assert checks._latency_ratio(narrow, dense, 0.5).median < 0.9
+    assert checks._latency_ratio(dense, narrow, 0.5).median > 1.1
 
 
 def test_a_ratio_within_noise_of_the_target_is_left_to_a_person(handed_in, monkeypatch):
-    figure = targets.lab(LAB)["fast_model"].figures["glyphs"]["latency_ratio"]
+    figure = find(LAB).targets["fast_model"].figures["glyphs"]["latency_ratio"]
     noisy = measure.Measurement(figure.target + 0.01, 0.5, 200, "×", "made up")
-    monkeypatch.setattr(lab1, "_latency_ratio", lambda *_: noisy)
+    monkeypatch.setattr(checks, "_latency_ratio", lambda *_: noisy)
     verdict = run("fast_model", {}, handed_in)
     assert verdict.inconclusive
     assert verdict.rows[0].points == figure.points
@@ -245,9 +247,9 @@ def test_a_ratio_within_noise_of_the_target_is_left_to_a_person(handed_in, monke
 
 def test_the_scan_case_leaves_the_model_as_it_was():
     cases = checking.Cases("sensitivity_scan", "glyphs", 4)
-    model, images, labels = lab1._labelled_model(cases)
+    model, images, labels = checks._labelled_model(cases)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     layer = model.classifier
-    lab1._masked_accuracy(model, layer, layer.weight > 0, images, labels)
+    checks._masked_accuracy(model, layer, layer.weight > 0, images, labels)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert lab1._masked_accuracy(model, layer, layer.weight < 9e9, images, labels) == 1.0
+    assert checks._masked_accuracy(model, layer, layer.weight < 9e9, images, labels) == 1.0

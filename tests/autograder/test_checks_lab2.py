@@ -14,9 +14,11 @@ import torch
 from solution_cells import SOLUTIONS, Same, definitions
 from torch.nn import functional
 
-from autograder import artifacts, checking, held_out, prove, targets
-from autograder.checking import LocalStudent
-from autograder.mutants.lab2_quantization import MUTANTS
+from autograder.contract import artifacts, checking, held_out
+from autograder.contract.checking import LocalStudent
+from autograder.contract.definition import find
+from autograder.labs.lab2_quantization.mutants import MUTANTS
+from autograder.proof import prove
 from codesign.training import evaluate
 
 LAB = "lab2_quantization"
@@ -49,7 +51,7 @@ def run(check, namespace, outputs=Path("nowhere"), seed=prove.PROOF_SEED):
 
 
 def test_every_check_has_targets_and_points_add_up_with_the_reflections():
-    wanted = targets.lab(LAB)
+    wanted = find(LAB).targets
     assert sorted(wanted) == sorted([*FUNCTIONS, *NETWORKS, "int8_gemm"])
     assert sum(check.points for check in wanted.values()) == 90
 

@@ -18,15 +18,17 @@ import pytest
 import torch
 from solution_cells import SOLUTIONS, Same, definitions
 
-from autograder import artifacts, checking, held_out, prove, targets
-from autograder.checking import Cases, LocalStudent
-from autograder.checks import lab5_tinyml as judge
-from autograder.mutants.lab5_tinyml import MUTANTS
+from autograder.contract import artifacts, checking, held_out
+from autograder.contract.checking import Cases, LocalStudent
+from autograder.contract.definition import find
+from autograder.labs.lab5_tinyml import checks
+from autograder.labs.lab5_tinyml.mutants import MUTANTS
+from autograder.proof import prove
 
 LAB = "lab5_tinyml"
 FOLDER = SOLUTIONS / LAB
 FUNCTIONS = ["peak_memory", "plan_memory", "patch_schedule", "generate"]
-KERNELS = list(judge.KERNELS)
+KERNELS = list(checks.KERNELS)
 
 
 def calls() -> dict[str, str]:
@@ -59,7 +61,7 @@ def forged(name, handed_in):
 
 
 def test_every_check_has_targets_and_points_add_up_with_the_reflections():
-    wanted = targets.lab(LAB)
+    wanted = find(LAB).targets
     assert sorted(wanted) == sorted([*FUNCTIONS, *KERNELS, "firmware"])
     assert sum(check.points for check in wanted.values()) == 90
 
@@ -105,12 +107,12 @@ def test_largest_first_is_good_enough_and_first_come_is_not(seed):
         text = next(m for m in MUTANTS if m.name == "plan_memory: as_they_come").source
         namespace = notebook_functions(text.replace("for one in size:", f"for one in {order}:"))
         student = LocalStudent(namespace, Path("nowhere"))
-        graphs = judge._graphs(Cases("plan_memory", "glyphs", seed))
-        widths = [judge._width(graph, judge._planned(student, graph)) for graph in graphs]
+        graphs = checks._graphs(Cases("plan_memory", "glyphs", seed))
+        widths = [checks._width(graph, checks._planned(student, graph)) for graph in graphs]
         return sum(widths) / len(widths)
 
-    assert ratio("size") > judge.MOST_WIDTH
-    assert ratio("sorted(size, key=lambda h: -size[h])") <= judge.MOST_WIDTH - 0.02
+    assert ratio("size") > checks.MOST_WIDTH
+    assert ratio("sorted(size, key=lambda h: -size[h])") <= checks.MOST_WIDTH - 0.02
 
 
 def test_alive_tensors_by_hand():
@@ -121,13 +123,13 @@ def test_alive_tensors_by_hand():
         {"inputs": ["c"], "output": "logits"},
     ]
     sizes = {"a": 1, "b": 2, "c": 4}
-    found = judge._alive(operators, sizes)
+    found = checks._alive(operators, sizes)
     assert found == [{"a"}, {"a", "b"}, {"a", "b", "c"}, {"c"}]
 
 
 def test_a_schedule_by_hand():
     """Rows 0..8 of the image, a 3x3 layer, then one with stride 2: four output rows, two strips."""
-    found = judge._expected_schedule([[3, 1, 1], [3, 2, 1]], 8, 2)
+    found = checks._expected_schedule([[3, 1, 1], [3, 2, 1]], 8, 2)
     assert found[0] == [[0, 5, 1, 0], [0, 4, 1, 0]]
     assert found[1] == [[2, 8, 0, 1], [3, 8, 0, 0]]
 
@@ -182,12 +184,12 @@ def test_a_wrong_kernel_says_why(name, handed_in):
 def test_expected_outputs_are_those_of_the_loops(name):
     """Two computations of the same contract: exact tensors here, the handed-out C there."""
     cases = Cases(name, "glyphs", 11)
-    for shape in [*judge.SMALL[name], *judge.USUAL[name][:1]]:
+    for shape in [*checks.SMALL[name], *checks.USUAL[name][:1]]:
         for extreme in (0, 1):
-            arguments = judge._arguments(cases, name, shape, extreme)
-            case = {"arguments": judge._in_memory(name, arguments), "guarded": True, "seed": 1}
-            found = judge.emulated.calls(judge.GIVEN, name, [case])[0]
-            assert judge._kernel_fault(name, arguments, found["outputs"]) is None
+            arguments = checks._arguments(cases, name, shape, extreme)
+            case = {"arguments": checks._in_memory(name, arguments), "guarded": True, "seed": 1}
+            found = checks.emulated.calls(checks.GIVEN, name, [case])[0]
+            assert checks._kernel_fault(name, arguments, found["outputs"]) is None
 
 
 # --- the program ---------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def test_expected_outputs_are_those_of_the_loops(name):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    monkeypatch.setattr(judge, "FIRMWARE_IMAGES", 12)
+    monkeypatch.setattr(checks, "FIRMWARE_IMAGES", 12)
 
 
 def test_the_reference_firmware_earns_full_points(handed_in, few_images):
@@ -235,9 +237,9 @@ def test_a_wasteful_firmware_loses_one_figure_alone(name, figure, handed_in, few
 
 def test_the_camera_sees_other_pixels_and_the_same_classes():
     cases = Cases("firmware", "glyphs", 5)
-    seen = judge.camera(cases)
+    seen = checks.camera(cases)
     known = {image.numpy().tobytes() for image in held_out.images("glyphs", 5).images}
     assert not any(image.numpy().tobytes() in known for image in seen.images)
-    assert len(seen) == judge.FIRMWARE_IMAGES
-    assert judge._float_accuracy("glyphs", seen) > 0.8
+    assert len(seen) == checks.FIRMWARE_IMAGES
+    assert checks._float_accuracy("glyphs", seen) > 0.8
     assert math.isfinite(seen.images.float().mean())

@@ -9,8 +9,8 @@ from test_archive import GOOD, packed
 from toy_lab import LAB
 from typer.testing import CliRunner
 
-from autograder import collect
 from autograder.cli import app
+from autograder.intake import collect
 
 OTHER = {**GOOD, f"{LAB}.ipynb": b"[]"}
 

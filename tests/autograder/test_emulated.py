@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autograder import emulated, sandbox
-from autograder.checking import StudentError
-from autograder.kernel import KernelStudent
+from autograder.contract.verdict import StudentError
+from autograder.sandbox import bubblewrap, process, run_firmware
+from autograder.sandbox.kernel import KernelStudent
 
 DOUBLE = """
 #include <stdint.h>
@@ -22,7 +22,7 @@ void infer(const int8_t *image, int32_t *logits) {
 }
 """
 needs_sandbox = pytest.mark.skipif(
-    not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
+    not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}"
 )
 
 
@@ -34,7 +34,7 @@ def case(n, guarded=True, said=None):
 
 
 def test_outputs_and_counts():
-    short, long = emulated.calls(DOUBLE, "doubled", [case(3), case(40)])
+    short, long = run_firmware.calls(DOUBLE, "doubled", [case(3), case(40)])
     assert torch.equal(short["outputs"][1], torch.tensor([2, 3, 4], dtype=torch.int8))
     assert 0 < short["cycles"] < long["cycles"]
     assert short["instructions"] <= short["cycles"]
@@ -42,19 +42,19 @@ def test_outputs_and_counts():
 
 def test_the_same_figures_whatever_the_memory_held():
     cases = [{**case(17), "seed": seed} for seed in (1, 2, 3)]
-    found = emulated.calls(DOUBLE, "doubled", cases)
+    found = run_firmware.calls(DOUBLE, "doubled", cases)
     assert len({(one["cycles"], one["instructions"], one["stack_bytes"]) for one in found}) == 1
 
 
 @pytest.mark.parametrize(("n", "where"), [(4, "past"), (300, "past")])
 def test_an_array_ends_where_it_ends(n, where):
     with pytest.raises(ValueError, match=f"1 bytes {where} the array of argument"):
-        emulated.calls(DOUBLE, "doubled", [case(n, said=n + 1)])
+        run_firmware.calls(DOUBLE, "doubled", [case(n, said=n + 1)])
 
 
 def test_images_counted_and_not_are_the_same():
     codes = torch.randint(-128, 128, (3, 4, 4, 3), dtype=torch.int8)
-    found = emulated.inference(INFER, codes, 2, seed=9)
+    found = run_firmware.inference(INFER, codes, 2, seed=9)
     expected = codes.flatten(1)[:, :10].int() * torch.arange(10, dtype=torch.int32)
     assert torch.equal(found["logits"], expected)
     assert len(found["cycles"]) == 2
@@ -65,7 +65,7 @@ def test_images_counted_and_not_are_the_same():
 
 def test_too_long_a_text_is_refused():
     with pytest.raises(ValueError, match="bytes of C; allowed"):
-        emulated.calls(" " * (emulated.MOST_TEXT + 1), "doubled", [case(1)])
+        run_firmware.calls(" " * (run_firmware.MOST_TEXT + 1), "doubled", [case(1)])
 
 
 HIDES = """
@@ -82,7 +82,7 @@ void infer(const int8_t *image, int32_t *logits) {
 
 def test_memory_cannot_be_used_unseen():
     codes = torch.zeros(1, 4, 4, 3, dtype=torch.int8)
-    assert emulated.inference(HIDES, codes, 1, seed=4)["sram_bytes"] > 250_000
+    assert run_firmware.inference(HIDES, codes, 1, seed=4)["sram_bytes"] > 250_000
 
 
 NO_ARGUMENT = {"arguments": [], "guarded": True, "seed": 0}
@@ -102,14 +102,18 @@ REFUSED = {
 def test_it_compiles_and_runs_inside_of_the_sandbox(tmp_path):
     outputs = tmp_path / "glyphs"
     outputs.mkdir()
-    with sandbox.borrowed(isolated=True) as place:
+    with process.borrowed(isolated=True) as place:
         student = KernelStudent(place, outputs, "glyphs", budget_s=300)
         try:
-            found = student.measure("autograder.emulated:calls", DOUBLE, "doubled", [case(5)])
+            found = student.measure(
+                "autograder.sandbox.run_firmware:calls", DOUBLE, "doubled", [case(5)]
+            )
             assert torch.equal(found[0]["outputs"][1][:2], torch.tensor([2, 3], dtype=torch.int8))
             for source, said in REFUSED.items():
                 with pytest.raises(StudentError, match=said):
-                    student.measure("autograder.emulated:calls", source, "f", [NO_ARGUMENT])
+                    student.measure(
+                        "autograder.sandbox.run_firmware:calls", source, "f", [NO_ARGUMENT]
+                    )
         finally:
             student.close()
-    sandbox.close_all()
+    process.close_all()

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder import exchange
-from autograder.exchange import ExchangeError
+from autograder.contract import exchange
+from autograder.contract.exchange import ExchangeError
 from codesign.models import VGG
 
 plain = st.recursive(

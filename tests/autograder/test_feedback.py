@@ -18,7 +18,10 @@ import pytest
 from toy_lab import LAB, NBGRADERS_WARNINGS
 from written_lab import EVIL_HOST
 
-from autograder import checking, grading, judge
+from autograder.contract import checking
+from autograder.contract.definition import find
+from autograder.grading import judge
+from autograder.intake.course import Course
 
 CLICK = """elsewhere => [...document.querySelectorAll("a[href]")]
     .filter(link => !link.href.startsWith(elsewhere)).forEach(link => link.click())"""
@@ -35,7 +38,7 @@ def pages(written) -> dict[str, Path]:
     command = [sys.executable, "-m", "nbgrader", "generate_feedback", LAB, "--force"]
     ran = subprocess.run(command, cwd=written, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    course = grading.Course.at(written)
+    course = Course.at(written)
     return {who: course.folder("feedback", who, LAB) / f"{LAB}.html" for who in STUDENTS}
 
 
@@ -78,7 +81,7 @@ def test_nothing_of_the_hidden_cases_is_in_it(pages, who, written, toy):
     inputs = checking.Cases("double", "glyphs", seed).randn(5)
     assert str(seed) not in text
     assert [x for x in [*inputs.tolist(), *(2 * inputs).tolist()] if f"{x:.4f}" in text] == []
-    source = inspect.getsource(checking.find(LAB, "double")).splitlines()
+    source = inspect.getsource(find(LAB).check("double")).splitlines()
     assert [line for line in source if line.strip() in text] == []
 
 

@@ -14,7 +14,9 @@ import browser
 import pytest
 from toy_lab import LAB, NBGRADERS_WARNINGS
 
-from autograder import grading, sandbox
+from autograder.grading import run
+from autograder.intake.course import Course
+from autograder.sandbox import bubblewrap
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = [
@@ -22,7 +24,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.sandbox,
     *NBGRADERS_WARNINGS,
-    pytest.mark.skipif(not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"),
+    pytest.mark.skipif(not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}"),
 ]
 COMMENT = "The *knee* is named, not explained."
 MATHJAX = """
@@ -75,9 +77,9 @@ class Grader:
 
 
 @pytest.fixture
-def course(written, toy, tmp_path) -> grading.Course:
+def course(written, toy, tmp_path) -> Course:
     """The graded course, in a folder of the test's own."""
-    return grading.Course.at(shutil.copytree(written, tmp_path / "course"))
+    return Course.at(shutil.copytree(written, tmp_path / "course"))
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_a_person_grades_with_formgrader(grader, course):
     grader.type("textarea#why-comment", COMMENT)
     by_hand(course)
     shutil.rmtree(course.folder("autograded", "ada", LAB))  # so that it is written again
-    again = grading.grade(course.root, LAB, only=["ada"], workers=0, resume=False, progress=False)
+    again = run.grade(course.root, LAB, only=["ada"], workers=0, resume=False, progress=False)
     assert [one.points for one in again] == [5]
     by_hand(course)
     what_was_typed_is_shown(grader)
@@ -133,7 +135,7 @@ def a_submission_shows_scores_and_tables(grader: Grader) -> None:
     expect(page.locator(".nbgrader_cell td")).to_have_text(["1", "2 ms"])
 
 
-def by_hand(course: grading.Course) -> None:
+def by_hand(course: Course) -> None:
     """The gradebook holds what the person typed."""
     with course.gradebook() as gradebook:
         entry = gradebook.find_grade("why", LAB, LAB, "ada")
@@ -150,7 +152,7 @@ def what_was_typed_is_shown(grader: Grader) -> None:
     assert grader.rows()["ada"][4] == "8 / 9"
 
 
-def feedback_is_generated(grader: Grader, course: grading.Course) -> None:
+def feedback_is_generated(grader: Grader, course: Course) -> None:
     """By the button of the list; the page has the sum and the comment."""
     grader.page.locator("tbody tr", has_text="ada").locator(".glyphicon-comment").click()
     expect(grader.page.locator("#success-modal")).to_contain_text("generated feedback")

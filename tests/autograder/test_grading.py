@@ -20,12 +20,15 @@ from toy_lab import (
     just_half,
 )
 
-from autograder import folders, grading, judge, sandbox
-from autograder.kernel import Kernel, KernelStopped, KernelStudent
+from autograder.grading import judge, records, run
+from autograder.intake import folders, release
+from autograder.intake.course import NotReleased
+from autograder.sandbox import bubblewrap, process
+from autograder.sandbox.kernel import Kernel, KernelStopped, KernelStudent
 from codesign.models import VGG
 
 needs_sandbox = pytest.mark.skipif(
-    not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
+    not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}"
 )
 pytestmark = [
     pytest.mark.slow,
@@ -36,14 +39,14 @@ pytestmark = [
 @pytest.fixture(params=["isolated", "unisolated"])
 def unisolated(request, monkeypatch) -> bool:
     """Both ways of running a kernel; the isolated one where bubblewrap works."""
-    if request.param == "isolated" and not sandbox.available():
-        pytest.skip(f"no sandbox: {sandbox.why_not()}")
+    if request.param == "isolated" and not bubblewrap.available():
+        pytest.skip(f"no sandbox: {bubblewrap.why_not()}")
     return request.param == "unisolated"
 
 
-def graded(course, unisolated: bool | None = None) -> dict[str, grading.Graded]:
-    unisolated = not sandbox.available() if unisolated is None else unisolated
-    done = grading.grade(course.root, LAB, unisolated=unisolated, workers=0, progress=False)
+def graded(course, unisolated: bool | None = None) -> dict[str, records.Graded]:
+    unisolated = not bubblewrap.available() if unisolated is None else unisolated
+    done = run.grade(course.root, LAB, unisolated=unisolated, workers=0, progress=False)
     return {one.student: one for one in done}
 
 
@@ -96,10 +99,10 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
     ours = scores(course)
     assert flagged(course) == {("noisy", "net")}
     (course.root / "gradebook.db").unlink()
-    grading.release(course.root, LAB)
+    release.release(course.root, LAB)
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import pytest, toy_lab; toy_lab.register(pytest.MonkeyPatch())\n"
+        "import toy_lab; toy_lab.register(toy_lab.definition())\n"
         "from nbgrader.apps import NbGraderApp\n"
         "NbGraderApp.launch_instance(['autograde', 'toy', '--force'])"
     )
@@ -108,7 +111,7 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
         cwd=course.root,
         env={
             **os.environ,
-            "CODESIGN_UNISOLATED": "01"[not sandbox.available()],
+            "CODESIGN_UNISOLATED": "01"[not bubblewrap.available()],
             "CODESIGN_DATASET": "glyphs",
         },
         capture_output=True,
@@ -137,16 +140,16 @@ def test_nbgrader_autograde_gives_the_same_gradebook(course):
 
 
 def test_grading_refuses_without_isolation(course, monkeypatch):
-    monkeypatch.setattr(sandbox, "why_not", lambda: "no bwrap here")
+    monkeypatch.setattr(bubblewrap, "why_not", lambda: "no bwrap here")
     monkeypatch.delenv("CODESIGN_UNISOLATED", raising=False)
     with pytest.raises(judge.NotIsolated, match="no bwrap here"):
-        list(grading.grade(course.root, LAB))
+        list(run.grade(course.root, LAB))
 
 
 def test_an_unreleased_lab_is_named(course):
     (course.root / "gradebook.db").unlink()
-    with pytest.raises(grading.NotReleased, match="generate_assignment"):
-        list(grading.grade(course.root, LAB, unisolated=True, workers=0))
+    with pytest.raises(NotReleased, match="generate_assignment"):
+        list(run.grade(course.root, LAB, unisolated=True, workers=0))
 
 
 def test_a_kernel_that_does_not_start_is_not_the_students_fault(course, monkeypatch):
@@ -178,7 +181,7 @@ def test_a_folder_whose_name_is_no_students_id_is_told_and_not_graded(course):
     for name in ("<script>alert(1)<", "a..b", "-x"):
         hand_in(course, name, model=half_zero())
     options = {"unisolated": True, "workers": 0, "progress": False, "job": judge_by_reading}
-    done = {one.student: one for one in grading.grade(course.root, LAB, **options)}
+    done = {one.student: one for one in run.grade(course.root, LAB, **options)}
     assert done.pop("alice").points == 5
     assert [one.problems for one in done.values()] == [("not graded: this is no student's id",)] * 3
     assert list(scores(course)) == ["alice"]
@@ -229,7 +232,7 @@ def test_a_kernel_finds_its_images_on_a_fresh_machine(monkeypatch, tmp_path):
     """Nothing decoded yet: the sandbox is read-only, so the judge has to see to it."""
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "glyphs").mkdir()
-    with sandbox.borrowed(isolated=True) as place:
+    with process.borrowed(isolated=True) as place:
         student = KernelStudent(place, tmp_path / "glyphs", "glyphs", budget_s=120)
         outputs = student.run_cell(
             "from codesign import datasets\n"
@@ -250,14 +253,14 @@ def test_the_size_of_a_submission_is_asked_without_following_its_depth(tmp_path)
     place = tmp_path / "outputs" / "glyphs"
     place.mkdir(parents=True)
     (place / "model.safetensors").write_bytes(b"1234")
-    flat = grading._bytes(tmp_path)
+    flat = run._bytes(tmp_path)
     try:
         nested(tmp_path)
         assert flat == 4
-        assert grading._bytes(tmp_path) >= flat
+        assert run._bytes(tmp_path) >= flat
     finally:
         folders.empty(place)  # pytest cannot
-    assert grading._bytes(tmp_path) == 0
+    assert run._bytes(tmp_path) == 0
 
 
 def test_folders_are_walked_and_removed_at_any_depth(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from nbconvert.exporters import HTMLExporter
 from written_lab import ANSWER, HTML, MARKDOWN
 
-from autograder import harmless
+from autograder.intake import sanitize
 
 HONEST = {
     "stub": "*Your answer here.*",
@@ -52,7 +52,7 @@ HOSTILE = {
     "broken tag": "<div\n\n<script>pwned()</script>",
     "block and math": "<pre>\n$$ </pre></div><script>pwned()</script> $$</pre>",
     "fences": "```` ``` <b>\n```\n<script>pwned()</script>",
-    "long": "x" * harmless.MAX_MARKDOWN
+    "long": "x" * sanitize.MAX_MARKDOWN
     + "<script>pwned()</script>\n\n```\n\n<script>pwned()</script>",
     "deep": "<div>" * 3_000 + "> " * 2_000,
     "HTML": HTML,
@@ -77,12 +77,12 @@ def page(source: str) -> bs4.BeautifulSoup:
 
 @pytest.mark.parametrize("source", HONEST.values(), ids=HONEST)
 def test_what_is_harmless_stays_letter_for_letter(source):
-    assert harmless.markdown(source) == source
+    assert sanitize.markdown(source) == source
 
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
 def test_nothing_live_is_left(source):
-    shown = page(harmless.markdown(source))
+    shown = page(sanitize.markdown(source))
     for tag in shown.find_all(True):
         assert re.fullmatch(TAGS, tag.name), tag
         assert set(tag.attrs) <= ALLOWED.get(tag.name, set()), tag
@@ -92,7 +92,7 @@ def test_nothing_live_is_left(source):
 
 def test_harmless_html_is_shown_as_meant():
     shown = page(
-        harmless.markdown("H<sub>2</sub>O<br>$a<b$\n\n|a|\n|-:|\n|1<br>2|\n\n```\nx\n\ny\n```")
+        sanitize.markdown("H<sub>2</sub>O<br>$a<b$\n\n|a|\n|-:|\n|1<br>2|\n\n```\nx\n\ny\n```")
     )
     assert (shown.sub.text, len(shown.find_all("br"))) == ("2", 2)
     assert "$a<b$" in shown.text
@@ -102,12 +102,12 @@ def test_harmless_html_is_shown_as_meant():
 
 @pytest.mark.parametrize("source", ["a<b and c>d", "![plot](attachment:plot.png)", HTML])
 def test_what_cannot_be_shown_is_shown_as_it_was_written(source):
-    shown = page(harmless.markdown(source))
+    shown = page(sanitize.markdown(source))
     assert shown.pre.text.rstrip("\n") == source.rstrip("\n")
 
 
 def test_an_image_becomes_a_link():
-    shown = page(harmless.markdown("![the knee](https://x.org/a.png) ![other](b.png)"))
+    shown = page(sanitize.markdown("![the knee](https://x.org/a.png) ![other](b.png)"))
     assert (shown.a["href"], shown.a.text) == ("https://x.org/a.png", "the knee")
     assert shown.find("img") is None
     assert "other" in shown.text
@@ -116,18 +116,18 @@ def test_an_image_becomes_a_link():
 @pytest.fixture
 def elsewhere(monkeypatch):
     """A Python that is not the system's."""
-    harmless._folders.cache_clear()
+    sanitize._folders.cache_clear()
     monkeypatch.setattr(sys, "prefix", "/opt/grading")
     yield
-    harmless._folders.cache_clear()
+    sanitize._folders.cache_clear()
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_outputs_say_nothing_of_this_machine():
-    inside = f"{sys.prefix}/lib/torch.py {Path(harmless.__file__).parent} {Path.home()}/x"
+    inside = f"{sys.prefix}/lib/torch.py {Path(sanitize.__file__).parent} {Path.home()}/x"
     error = nbformat.v4.new_output("error", ename="E", evalue=inside, traceback=[inside, "in f"])
-    told = harmless.without_paths(error)
+    told = sanitize.without_paths(error)
     for text in (told.evalue, told.traceback[0]):
         assert text == "[python]/lib/torch.py [course]/autograder ~/x"
     shown = nbformat.v4.new_output("display_data", data={"text/plain": inside})
-    assert sys.prefix not in harmless.without_paths(shown).data["text/plain"]
+    assert sys.prefix not in sanitize.without_paths(shown).data["text/plain"]

@@ -12,10 +12,13 @@ import pytest
 from hostile_cases import CASES, SECRET, hand_in_case
 from toy_lab import LAB, NBGRADERS_WARNINGS, half_zero, hand_in
 
-from autograder import doctor, folders, grading, intake, judge, limits, sandbox
+from autograder.contract import cells
+from autograder.grading import judge, run
+from autograder.intake import folders
+from autograder.sandbox import bubblewrap, doctor, limits, process
 
 needs_sandbox = pytest.mark.skipif(
-    not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
+    not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}"
 )
 pytestmark = [
     pytest.mark.attack,
@@ -28,9 +31,9 @@ OWN = {"autograded", "gradebook.db", ".autograder"}  # what grading writes
 @pytest.fixture(autouse=True)
 def own_sandboxes():
     """Sandboxes with the limits of the test, none left over for the next one."""
-    sandbox.close_all()
+    process.close_all()
     yield
-    sandbox.close_all()
+    process.close_all()
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def live(course, student: str) -> list[str]:
     for cell in nbformat.read(path, as_version=4).cells:
         for output in cell.get("outputs", []):
             for kind, content in output.get("data", {}).items():
-                ours = intake.is_judged(cell) and kind in ("text/html", judge.VERDICT_MIME)
+                ours = cells.is_judged(cell) and kind in ("text/html", judge.VERDICT_MIME)
                 if not ours and kind not in ("text/plain", "image/png", "image/jpeg"):
                     found.append(kind)
                 if (
@@ -80,7 +83,7 @@ def test_every_case(course, monkeypatch):
 
     Without a sandbox only those that bring no code.
     """
-    unisolated = not sandbox.available()
+    unisolated = not bubblewrap.available()
     cases = [case for case in CASES if case.source is None or not unisolated]
     monkeypatch.setattr(judge, "CELL_DEADLINE_S", 5.0)
     monkeypatch.setenv(SECRET, "a secret of the host")
@@ -95,7 +98,7 @@ def test_every_case(course, monkeypatch):
     wrong = []
     done = {
         one.student: one
-        for one in grading.grade(course.root, LAB, workers=0, unisolated=unisolated, progress=False)
+        for one in run.grade(course.root, LAB, workers=0, unisolated=unisolated, progress=False)
     }
     for name, case in zip(names, cases, strict=True):
         told = json.dumps([done[name].verdicts, done[name].problems])
@@ -130,7 +133,7 @@ def test_every_protection_holds(monkeypatch):
 def test_one_sandbox_for_each_kernel_protects_as_well(monkeypatch):
     """Where namespaces in namespaces are forbidden. Bombs meet the same limits either way."""
     shrink(monkeypatch)
-    monkeypatch.setattr(sandbox, "can_fork", lambda: False)
+    monkeypatch.setattr(bubblewrap, "can_fork", lambda: False)
     missing = [
         f"{found.name}: {found.said}" for found in doctor.findings(bombs=False) if not found.holds
     ]

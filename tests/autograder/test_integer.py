@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from autograder.integer import Network, _sums
+from autograder.labs.lab2_quantization.integer_vgg import Network, _sums
 from codesign.datasets import DatasetCard, ImageSet, normalize
 
 CHANNELS = [3, "M", 4]

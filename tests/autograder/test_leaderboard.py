@@ -6,7 +6,7 @@ import pytest
 from sample_class import absent, cell, entry, verdict
 from test_report import require_harmless
 
-from autograder import leaderboard
+from autograder.reports import leaderboard
 
 
 def board(entries, names=None, figure="size"):

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from autograder import sandbox
-from autograder.checking import LocalStudent, StudentError
-from autograder.kernel import KernelStudent
+from autograder.contract.checking import LocalStudent
+from autograder.contract.verdict import StudentError
+from autograder.sandbox import bubblewrap, process
+from autograder.sandbox.kernel import KernelStudent
 
 needs_sandbox = pytest.mark.skipif(
-    not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}"
+    not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}"
 )
 # A function that runs what it is given, like a compiler and an emulator do, or less carefully.
 RUN = "subprocess:getoutput"
@@ -29,11 +30,11 @@ cc -O2 -o /tmp/a /tmp/a.c && /tmp/a"""
 def student(tmp_path):
     outputs = tmp_path / "glyphs"
     outputs.mkdir()
-    with sandbox.borrowed(isolated=True) as place:
+    with process.borrowed(isolated=True) as place:
         student = KernelStudent(place, outputs, "glyphs", budget_s=300)
         yield student
         student.close()
-    sandbox.close_all()
+    process.close_all()
 
 
 def test_in_the_students_own_kernel_it_is_a_plain_call(tmp_path):
@@ -45,7 +46,7 @@ def test_in_the_students_own_kernel_it_is_a_plain_call(tmp_path):
 @pytest.mark.slow
 def test_the_notebook_cannot_forge_what_is_measured(student):
     student.run_cell(
-        "import subprocess, autograder.exchange as exchange\n"
+        "import subprocess, autograder.contract.exchange as exchange\n"
         "subprocess.getoutput = lambda source: 'forged'\n"
         "exchange.serve = lambda *where: None",
         30,

@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autograder import address, notebooks
+from authoring import address, notebooks
+from autograder.intake import release
 
 PROJECT = '[project.urls]\nRepository = "https://github.com/somebody/something"\n'
 LECTURE = """\
@@ -93,7 +94,7 @@ def made(tmp_path_factory):
     course = _lay_out(tmp_path_factory.mktemp("course"))
     for source in notebooks.sources(course):
         notebooks.build(source)
-    notebooks.release(course, "lab9_small")
+    release.generate(course, "lab9_small")
     return course
 
 
@@ -319,7 +320,7 @@ def test_release_holds_one_notebook_without_answers(released, course):
 
 
 def test_release_again_gives_the_same_bytes(released, course):
-    elsewhere = notebooks.release(course, "lab9_small", into=course / "again")
+    elsewhere = release.generate(course, "lab9_small", into=course / "again")
     assert (elsewhere / released.name).read_bytes() == released.read_bytes()
 
 
@@ -336,7 +337,7 @@ def test_stamp_reaches_every_place_and_keeps_outputs(built, released, course):
         assert "somebody" not in text, path
     assert [cell.get("outputs") for cell in read(built).cells] == outputs
     assert [notebooks.check(source) for source in notebooks.sources(course)] == [[], []]
-    again = notebooks.release(course, "lab9_small", into=course / "again")
+    again = release.generate(course, "lab9_small", into=course / "again")
     assert (again / released.name).read_bytes() == released.read_bytes()
 
 
@@ -355,7 +356,7 @@ def test_stamp_refuses_what_is_no_repository(course, repo):
 
 def test_release_of_an_unknown_lab(course):
     with pytest.raises(ValueError, match="lab9_small"):
-        notebooks.release(course, "lab8")
+        release.generate(course, "lab8")
 
 
 def test_code_hash_ignores_prose_and_address_but_not_code(built):

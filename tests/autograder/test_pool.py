@@ -13,7 +13,8 @@ import psutil
 import pytest
 from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in, judge_toy
 
-from autograder import grading, pool, sandbox, work
+from autograder.grading import pool, run, unit
+from autograder.sandbox import bubblewrap
 
 pytestmark = NBGRADERS_WARNINGS
 CRASHES = b"crashes"
@@ -125,7 +126,7 @@ def test_a_cluster_answers_what_cannot_be_judged(cluster):
 
 
 def test_a_cluster_with_another_version_is_refused(cluster, monkeypatch):
-    monkeypatch.setattr(work, "source_version", lambda: "another")
+    monkeypatch.setattr(unit, "source_version", lambda: "another")
     with pytest.raises(ValueError, match="another version of the course"):
         dict(pool.on_dask(iter([b"1"]), cluster[0], echo))
 
@@ -165,8 +166,8 @@ def test_a_class_of_a_thousand_is_graded_on_a_cluster(course, cluster):
         student = f"student{number:04}"
         hand_in(course, student, "def double(x): return x" if student in wrong else DOUBLE, model)
     done, memory = {}, []
-    unisolated = not sandbox.available()
-    for one in grading.grade(
+    unisolated = not bubblewrap.available()
+    for one in run.grade(
         course.root, LAB, scheduler=cluster[0], unisolated=unisolated, progress=False, job=judge_toy
     ):
         assert one.student not in done

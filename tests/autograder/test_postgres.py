@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, hand_in, judge_by_reading
 
-from autograder import grading
+from autograder.grading import run
+from autograder.intake.course import Course
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = [
@@ -67,7 +68,7 @@ def rows(course) -> list[tuple]:
 
 
 def graded(course, **options) -> dict[str, float]:
-    done = grading.grade(
+    done = run.grade(
         course.root,
         LAB,
         unisolated=True,
@@ -97,7 +98,7 @@ def test_the_same_rows_as_in_a_file(course, server, monkeypatch):
 
     monkeypatch.setenv("CODESIGN_DB", server)
     nbgrader(course, "generate_assignment", LAB, "--force")  # the schema is nbgrader's own
-    course = grading.Course.at(course.root)
+    course = Course.at(course.root)
     assert rows(course) == []
     assert graded(course) == points
     assert rows(course) == expected

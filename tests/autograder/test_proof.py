@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_lab import LAB, half_zero
+from toy_lab import LAB, definition, half_zero
 from typer.testing import CliRunner
 
-from autograder import artifacts, checking, cli, prove, rows, sandbox, targets
-from autograder.prove import Mutant
+from autograder import cli
+from autograder.contract import artifacts, rows
+from autograder.contract.definition import _labs, find, register
+from autograder.proof import prove
+from autograder.proof.mutants import Mutant
+from autograder.sandbox import bubblewrap
 from codesign.models import VGG
 
 ROOT = Path(__file__).parents[2]
@@ -28,21 +33,22 @@ def test_every_check_has_its_mutants(lab):
 def test_reference_full_release_nothing_mutants_caught(lab, dataset, tmp_path, monkeypatch):
     """On the second set only what is measured on images again: `make prove` tries all on both."""
     if dataset != cli.available()[0]:
-        everything = prove.mutants(lab)
-        checks = targets.lab(lab)
+        everything = find(lab).mutants
+        checks = find(lab).targets
         chosen = [m for m in everything if "accuracy_drop" in checks[m.check].figures[dataset]]
         assert 5 < len(chosen) < len(everything)
-        monkeypatch.setattr(prove, "mutants", lambda _: chosen)
+        whole = find(lab)
+        monkeypatch.setitem(_labs, lab, replace(whole, load_mutants=lambda: chosen))
         monkeypatch.setattr(prove, "missing", lambda _: [])  # of checks without images
     words = ["prove", lab, "--dataset", dataset, "--root", str(ROOT), "--out", str(tmp_path)]
-    words += [] if sandbox.available() else ["--unisolated"]
+    words += [] if bubblewrap.available() else ["--unisolated"]
     told = CliRunner().invoke(cli.app, words)
     assert told.exit_code == 0, told.output[-3_000:]
     lines = [prove.Line(**line) for line in json.loads((tmp_path / f"{lab}.json").read_text())]
     assert [f"{line.name}: {line.fault}" for line in lines if line.fault] == []
-    assert sum(lines[0].points.values()) == sum(c.points for c in targets.lab(lab).values())
+    assert sum(lines[0].points.values()) == sum(c.points for c in find(lab).targets.values())
     assert sum(lines[1].points.values()) == 0
-    assert len(lines) == 2 + len(prove.mutants(lab))
+    assert len(lines) == 2 + len(find(lab).mutants)
     matrix = (tmp_path / f"{lab}.md").read_text()
     assert f"{lab}: {len(lines)} lines, 0 holes" in told.output
     assert matrix.count("\n") == 2 + len(lines)
@@ -51,7 +57,6 @@ def test_reference_full_release_nothing_mutants_caught(lab, dataset, tmp_path, m
 def test_a_hole_fails_the_command(course, monkeypatch, tmp_path):
     hole = prove.Line("release", "", "glyphs", {"double": 2, "net": 0}, "points for nothing")
     monkeypatch.setattr(prove, "prove", lambda *a, **k: [hole])
-    monkeypatch.setattr(prove, "mutants", lambda lab: [])
     words = ["prove", LAB, "--dataset", "glyphs", "--root", str(course.root), "--unisolated"]
     told = CliRunner().invoke(cli.app, words)
     assert told.exit_code == 1
@@ -73,15 +78,15 @@ def test_a_check_that_gives_points_away_is_a_hole(course, monkeypatch, tmp_path)
         "triples", "double", cell="solution_double", source="def double(x): return 3 * x"
     )
     forged = Mutant("dense", "net", artifact="net", forge=forge)
-    monkeypatch.setattr(prove, "mutants", lambda lab: [wrong, forged])
+    register(definition(mutants=[wrong, forged]))
     lines = prove.prove(course, LAB, "glyphs", isolated=False)
     assert [line.fault for line in lines] == ["", "", "", ""]
 
     def blind(student, cases, target):
         student.artifact("net")
-        return [rows.passed("net", True, 3)]
+        return [rows.passed("sparsity", True, 3)]
 
-    monkeypatch.setitem(checking._checks, (LAB, "net"), blind)
+    register(definition(mutants=[wrong, forged], net=blind))
     lines = prove.prove(course, LAB, "glyphs", isolated=False)
     assert [bool(line.fault) for line in lines] == [False, False, False, True]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sample_class import HOSTILE, absent, cell, entry, verdict
 
-from autograder import distribution, export, page, plots, report, roster
+from autograder.reports import class_report, distribution, export, page, plots, roster
 
 SHAPE = {"html", "head", "meta", "title", "style", "body", "div", "section", "img"}
 ALLOWED = SHAPE | {"h1", "h2", "p", "table", "tr", "th", "td", "details", "summary"}
@@ -100,12 +100,12 @@ def test_no_bin_holds_both_sides_of_the_target(less_is_better):
 @pytest.mark.parametrize("count", [0, 1, 3, 300])
 def test_a_page_for_every_size_of_class(count):
     entries = [entry(f"s{i:03d}", verdict(8 + i % 5, i / 1_000)) for i in range(count)]
-    html = report.html(entries, "lab")
+    html = class_report.html(entries, "lab")
     require_harmless(html)
     assert html.count("<img") == (2 if count else 0)
     assert html.count("<details") == count
-    assert html.count("<details open") == (count if count <= report.DETAIL_UP_TO else 0)
-    assert report.html(entries, "lab") == html, "the same class, the same page"
+    assert html.count("<details open") == (count if count <= class_report.DETAIL_UP_TO else 0)
+    assert class_report.html(entries, "lab") == html, "the same class, the same page"
 
 
 def test_the_page_says_what_was_measured_and_what_is_open():
@@ -115,7 +115,7 @@ def test_the_page_says_what_was_measured_and_what_is_open():
         absent("c"),
         absent("d", roster.WAITING),
     ]
-    words = re.sub(r"<[^>]+>", " ", report.html(entries, "lab"))
+    words = re.sub(r"<[^>]+>", " ", class_report.html(entries, "lab"))
     assert "4 students: 3 handed in, 2 graded (1 on cifar10, 1 on glyphs)" in words
     assert "1 of 4 rows inconclusive; 1 cell to be graded by a person" in words
     assert "handed in nothing" in words
@@ -126,13 +126,13 @@ def test_hostile_strings_are_text_and_cut():
     made = verdict(math.nan, notes=(HOSTILE,))
     made["rows"][0]["message"] = made["rows"][1]["measured"] = HOSTILE
     entries = [entry(HOSTILE, made), absent("</table><script>x</script>")]
-    html = report.html(entries, HOSTILE)
+    html = class_report.html(entries, HOSTILE)
     require_harmless(html)
     shown = re.sub(r"base64,[^\"]+", "", html)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "A" * 500 not in shown
-    assert "\x1b" not in report.text([entries[0].graded], "lab")
+    assert "\x1b" not in class_report.text([entries[0].graded], "lab")
     assert strict(export.to_json("lab", entries))["students"][0]["student"] == HOSTILE
 
 
@@ -191,7 +191,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 
 def test_a_file_says_its_kind_and_a_folder_takes_all(tmp_path):
-    suffixes = report.SUFFIXES
+    suffixes = class_report.SUFFIXES
     assert page.files(tmp_path / "x.csv", tmp_path, "lab", suffixes) == [tmp_path / "x.csv"]
     for out in (None, tmp_path, tmp_path / "new"):
         found = page.files(out, tmp_path, "lab", suffixes)

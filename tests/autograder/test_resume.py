@@ -15,6 +15,7 @@ import pytest
 from toy_lab import (
     LAB,
     NBGRADERS_WARNINGS,
+    definition,
     half_zero,
     hand_in,
     judge_by_reading,
@@ -22,7 +23,8 @@ from toy_lab import (
     register,
 )
 
-from autograder import grading, work
+from autograder.grading import run, unit
+from autograder.intake import release
 
 ROUNDS = 50
 STUDENTS = 8
@@ -35,10 +37,10 @@ pytestmark = [
 
 def grade_toy(root, workers: int) -> None:
     """A whole grading, in a process that may be killed."""
-    register(pytest.MonkeyPatch())
+    register(definition())
     os.environ["CODESIGN_UNISOLATED"] = "1"
     list(
-        grading.grade(
+        run.grade(
             root,
             LAB,
             workers=workers,
@@ -50,7 +52,7 @@ def grade_toy(root, workers: int) -> None:
 
 def start(root, workers: int = 0) -> multiprocessing.process.BaseProcess:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["autograder.grading", "toy_lab"])
+    context.set_forkserver_preload(["autograder.grading.run", "toy_lab"])
     process = context.Process(target=grade_toy, args=(root, workers))
     process.start()
     return process
@@ -158,7 +160,7 @@ def test_what_is_graded_and_unchanged_is_not_judged_again(class_of_eight, monkey
 
     def run() -> int:
         judged.clear()
-        list(grading.grade(class_of_eight.root, LAB, workers=0, progress=False, job=count))
+        list(run.grade(class_of_eight.root, LAB, workers=0, progress=False, job=count))
         return len(judged)
 
     assert run() == STUDENTS
@@ -169,11 +171,11 @@ def test_what_is_graded_and_unchanged_is_not_judged_again(class_of_eight, monkey
     hand_in(class_of_eight, "late", model=half_zero())
     assert run() == 1
     (class_of_eight.root / "gradebook.db").unlink()
-    grading.release(class_of_eight.root, LAB)
+    release.release(class_of_eight.root, LAB)
     assert run() == 0, "a lost gradebook is written again from the records"
     assert [row for row in rows(class_of_eight.root) if row[0] != "late"] == before
     source = class_of_eight.folder("submitted", "student1", LAB) / f"{LAB}.ipynb"
     source.write_text(source.read_text().replace("2 * x", "x + x"))
     assert run() == 1, "what was handed in again is judged again"
-    monkeypatch.setattr(work, "source_version", lambda: "another judge")
+    monkeypatch.setattr(unit, "source_version", lambda: "another judge")
     assert run() == STUDENTS + 1, "another judge judges again"

@@ -7,9 +7,12 @@ import json
 import pytest
 from toy_lab import CHANNELS, DOUBLE, LAB, NBGRADERS_WARNINGS, half_zero, hand_in
 
-from autograder import grading, judge, retrain, rows, sandbox
-from autograder.checking import Row
-from autograder.targets import Figure
+from autograder.contract import rows
+from autograder.contract.checking import Row
+from autograder.contract.targets import Figure
+from autograder.grading import judge, records, run
+from autograder.reports import retrain
+from autograder.sandbox import bubblewrap, process
 
 pytestmark = [
     *NBGRADERS_WARNINGS,
@@ -17,8 +20,9 @@ pytestmark = [
 MAKES = f"""{DOUBLE}
 import os
 from pathlib import Path
-from autograder import artifacts
+
 from codesign import cost
+
 from codesign.models import VGG
 model = VGG({CHANNELS})
 if os.environ.get("CODESIGN_OUTPUTS"):
@@ -36,7 +40,7 @@ LINKS = "    folder.parent.symlink_to('/codesign/work/outputs')\n"
 
 @pytest.mark.slow
 @pytest.mark.sandbox
-@pytest.mark.skipif(not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}")
+@pytest.mark.skipif(not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}")
 @pytest.mark.parametrize(
     ("source", "agrees", "message"),
     [
@@ -53,15 +57,15 @@ def test_what_the_notebook_makes_is_held_against_what_was_handed_in(
 ):
     monkeypatch.setattr(judge, "CELL_DEADLINE_S", 3.0)
     hand_in(course, "alice", source, half_zero())
-    [before] = grading.grade(course.root, LAB, workers=0, progress=False)
+    [before] = run.grade(course.root, LAB, workers=0, progress=False)
     done = retrain.retrain(course, LAB, "alice", isolated=True, deadline_s=15)
     assert [one.figure for one in done.comparisons] == ["sparsity"]
     assert done.agrees is agrees
     assert message in retrain.text(done)
-    assert grading.read(course, LAB, "alice") == before
+    assert records.read(course, LAB, "alice") == before
     stored = json.loads(retrain.write(done, LAB, course.root).read_text())
     assert stored["agrees"] is agrees
-    sandbox.close_all()
+    process.close_all()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from sample_class import absent, cell, entry, verdict
 from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, hand_in, judge_by_reading
 from typer.testing import CliRunner
 
-from autograder import grading, review, roster
 from autograder.cli import app
+from autograder.grading import records, run
+from autograder.reports import queue, roster
 
 real = [
     pytest.mark.slow,
@@ -23,7 +24,7 @@ NOISY = f"{DOUBLE}  # noise"
 
 def grade(course, job=judge_by_reading) -> None:
     options = {"unisolated": True, "workers": 0, "progress": False}
-    list(grading.grade(course.root, LAB, job=job, **options))
+    list(run.grade(course.root, LAB, job=job, **options))
 
 
 def grade_row(gradebook, student: str, name: str = "net"):
@@ -45,7 +46,7 @@ def decide(course, student: str, **fields) -> None:
 
 
 def waiting(course) -> list[tuple[str, str, str]]:
-    items = review.queue(roster.read(course, LAB))
+    items = queue.queue(roster.read(course, LAB))
     return [(item.what, item.student, item.cell) for item in items]
 
 
@@ -81,7 +82,7 @@ def test_a_figure_that_is_no_number_is_published_once(course, monkeypatch):
     grade(course)
     path = course.folder("autograded", "odd", LAB) / f"{LAB}.ipynb"
     json.loads(path.read_text(), parse_constant=pytest.fail)
-    monkeypatch.setattr(grading.Records, "_write", lambda *_: pytest.fail("written again"))
+    monkeypatch.setattr(records.Records, "_write", lambda *_: pytest.fail("written again"))
     grade(course)
 
 
@@ -109,17 +110,17 @@ def test_cells_for_a_person_are_one_line_a_student():
     cells = (cell("why", False, None, waits=True), cell("how", False, None, waits=True))
     again = cell("why", False, None, manual=1.0, waits=True)
     entries = [entry("a", cells=cells), entry("b", cells=(again,)), absent("c")]
-    assert [(item.student, item.cell) for item in review.queue(entries)] == [
+    assert [(item.student, item.cell) for item in queue.queue(entries)] == [
         ("a", "why, how"),
         ("b", "why"),
     ]
-    assert "graded again since" in review.text(review.queue(entries), LAB)
-    assert "nothing waits" in review.text([], LAB)
+    assert "graded again since" in queue.text(queue.queue(entries), LAB)
+    assert "nothing waits" in queue.text([], LAB)
 
 
 def test_an_inconclusive_cell_is_listed_once():
     waits = cell(waits=True)
-    items = review.queue([entry("a", verdict(9.9, undecided=True), cells=(waits,))])
+    items = queue.queue([entry("a", verdict(9.9, undecided=True), cells=(waits,))])
     assert [(item.what, item.measured, item.target) for item in items] == [
         ("inconclusive", 9.9, 10.0)
     ]

@@ -9,7 +9,7 @@ from hostile_cases import CASES, ELSEWHERE, KEEPS, Case, nothing
 from side_by_side import judge_outcome, stock_outcome
 from toy_lab import NBGRADERS_WARNINGS
 
-from autograder import sandbox
+from autograder.sandbox import bubblewrap, process
 
 pytestmark = NBGRADERS_WARNINGS
 NAMED = {case.name: case for case in CASES}
@@ -17,7 +17,7 @@ NAMED = {case.name: case for case in CASES}
 
 @pytest.mark.attack
 @pytest.mark.slow
-@pytest.mark.skipif(not sandbox.available(), reason=f"no sandbox: {sandbox.why_not()}")
+@pytest.mark.skipif(not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}")
 def test_right_empty_and_a_known_trick(toy, tmp_path):
     theirs = side_by_side.stock_course(tmp_path / "stock")
     ours = side_by_side.judged_course(tmp_path / "judged")
@@ -34,7 +34,7 @@ def test_right_empty_and_a_known_trick(toy, tmp_path):
             assert stock.next_points == judged.next_points == KEEPS
             assert stock.harm == judged.harm == ()
     finally:
-        sandbox.close_all()
+        process.close_all()
 
 
 def test_every_published_number_is_tried_or_says_where():

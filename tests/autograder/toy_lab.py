@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
-import sys
+import os
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import pytest
 
-from autograder import artifacts, checking, grading, intake, judge, rows, targets, work
-from autograder.rows import compare, inconclusive, measured
-from autograder.targets import CheckTargets, Figure
+from autograder.contract import artifacts, cells, rows
+from autograder.contract.definition import LabDefinition, find, forget, register
+from autograder.contract.rows import compare, inconclusive, measured
+from autograder.contract.targets import CheckTargets, Figure
+from autograder.contract.verdict import StudentError, Verdict
+from autograder.grading import judge
+from autograder.grading.unit import judge_unit
+from autograder.intake import release
+from autograder.intake.course import Course
 from codesign import cost
 from codesign.models import VGG
 
@@ -44,7 +51,8 @@ c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
 CONFIG = (
     STOCK
     + """
-from autograder.executor import wire
+from autograder import wire
+
 c.CourseDirectory.ignore = ["outputs", "*.py"]
 wire(c)
 """
@@ -66,7 +74,9 @@ assert torch.allclose(y, 2 * x)
     "net": """\
 import json
 from safetensors.torch import load_file
-from codesign import checkpoints, cost
+from codesign import checkpoints
+from codesign import cost
+
 with open("outputs/glyphs/net.json") as file:
     config = json.load(file)["config"]
 model = checkpoints.rebuild(config, load_file("outputs/glyphs/net.safetensors"))
@@ -77,32 +87,43 @@ assert cost.sparsity(model) >= 0.5
 }
 
 
-def register(patch: pytest.MonkeyPatch) -> None:
-    """Make the toy lab's two checks and targets known to the judge."""
-    figure = Figure(target=0.5, floor=0.1, points=3.0)
-    table = {
-        "double": CheckTargets(2.0, {"glyphs": {}, "cifar10": {}}),
-        "net": CheckTargets(3.0, {"glyphs": {"sparsity": figure}, "cifar10": {"sparsity": figure}}),
-    }
-    real = targets.read()
-    patch.setattr(targets, "read", lambda path=None: {**real, LAB: table})
-    patch.setitem(sys.modules, f"autograder.checks.{LAB}", ModuleType("toy checks"))
-    patch.setenv("CODESIGN_DATASET", "glyphs")
+def _double(student, cases, target):
+    x = cases.randn(5)
+    return [compare("doubles", student.call("double", x, deadline_s=CALL_DEADLINE_S), 2 * x, 1)]
 
-    def check_double(student, cases, target):
-        x = cases.randn(5)
-        return [compare("doubles", student.call("double", x, deadline_s=CALL_DEADLINE_S), 2 * x, 2)]
 
-    def check_net(student, cases, target):
-        model = student.artifact("net")
-        if model.config.get("channels") != CHANNELS:
-            raise checking.StudentError(f"got {model.config}, expected channels {CHANNELS}")
-        row = measured("sparsity", cost.sparsity(model), target["sparsity"])
-        noisy = abs(cost.sparsity(model) - target["sparsity"].target) < 0.01
-        return [inconclusive(row, "within noise of the target") if noisy else row]
+def _net(student, cases, target):
+    model = student.artifact("net")
+    if model.config.get("channels") != CHANNELS:
+        raise StudentError(f"got {model.config}, expected channels {CHANNELS}")
+    row = measured("sparsity", cost.sparsity(model), target["sparsity"])
+    noisy = abs(cost.sparsity(model) - target["sparsity"].target) < 0.01
+    return [inconclusive(row, "within noise of the target") if noisy else row]
 
-    patch.setitem(checking._checks, (LAB, "double"), check_double)
-    patch.setitem(checking._checks, (LAB, "net"), check_net)
+
+SPARSITY = {"sparsity": Figure(target=0.5, floor=0.1, points=3.0)}
+TARGETS = {
+    "double": CheckTargets(2.0, {"glyphs": {}, "cifar10": {}}),
+    "net": CheckTargets(3.0, {"glyphs": SPARSITY, "cifar10": SPARSITY}),
+}
+
+
+def definition(mutants=(), **checks) -> LabDefinition:
+    """The toy lab, with these mutants, and with ``checks`` in place of its own."""
+    functions = {"double": _double, "net": _net, **checks}
+    return LabDefinition(LAB, TARGETS, lambda: functions, load_mutants=lambda: mutants)
+
+
+@contextlib.contextmanager
+def registered(**changes) -> Iterator[None]:
+    """The toy lab, known to the judge of this process on glyphs, for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODESIGN_DATASET", "glyphs")
+        register(definition(**changes))
+        try:
+            yield
+        finally:
+            forget(LAB)
 
 
 def code(source: str, grade_id: str = "", *, points: float = 0, solution: bool = False):
@@ -136,7 +157,7 @@ def lay_out(root: Path, config: str = CONFIG, tests: dict[str, str] = CHECKS) ->
     graded = [code(tests[name], name, points=points) for name, points in POINTS.items()]
     solution = code(DOUBLE, "solution_double", solution=True)
     nbformat.write(notebook(code("ready = True"), solution, *graded), source / f"{LAB}.ipynb")
-    grading.release(root, LAB)
+    release.release(root, LAB)
     return root
 
 
@@ -157,7 +178,7 @@ def just_half() -> VGG:
     return model
 
 
-def hand_in(course: grading.Course, student: str, source: str | None = DOUBLE, model=None) -> Path:
+def hand_in(course: Course, student: str, source: str | None = DOUBLE, model=None) -> Path:
     """A submission: the release with ``source`` in its solution cell, and an artifact if given."""
     folder = course.folder("submitted", student, LAB)
     folder.mkdir(parents=True)
@@ -175,24 +196,22 @@ def judge_by_reading(unit: bytes) -> bytes:
 
     A source with the word "noise" makes it inconclusive, one with "nan" measures no number.
     """
-    register(pytest.MonkeyPatch())
+    register(definition())
     with zipfile.ZipFile(io.BytesIO(unit)) as archive:
         made = nbformat.reads(archive.read("notebook.ipynb").decode(), as_version=4)
         problems = tuple(json.loads(archive.read("unit.json"))["problems"])
     source = "\n".join(cell.source for cell in made.cells)
-    figure = targets.lab(LAB)["net"].figures["glyphs"]["sparsity"]
+    figure = find(LAB).targets["net"].figures["glyphs"]["sparsity"]
     for count, cell in enumerate(made.cells, start=1):
-        name = intake.grade_id(cell)
-        if intake.is_judged(cell):
-            points = targets.lab(LAB)[name].points
+        name = cells.grade_id(cell)
+        if cells.is_judged(cell):
+            points = find(LAB).targets[name].points
             row = rows.passed(name, "2 * x" in source, points, "not 2 * x")
             if name == "net" and "nan" in source:
                 row = measured("sparsity", math.nan, figure)
             elif name == "net" and "noise" in source:
                 row = inconclusive(row, "within noise of the target")
-            cell.outputs = judge.outputs_of(
-                checking.Verdict(name, (row,), points, notes=problems), count
-            )
+            cell.outputs = judge.outputs_of(Verdict(name, (row,), points, notes=problems), count)
     return nbformat.writes(made).encode()
 
 
@@ -204,5 +223,6 @@ def judge_slowly(unit: bytes) -> bytes:
 
 def judge_toy(unit: bytes) -> bytes:
     """What a worker process does with a unit of the toy lab, of which it knows nothing else."""
-    register(pytest.MonkeyPatch())
-    return work.judge_unit(unit)
+    os.environ["CODESIGN_DATASET"] = "glyphs"
+    register(definition())
+    return judge_unit(unit)

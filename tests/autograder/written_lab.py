@@ -11,7 +11,9 @@ from pathlib import Path
 import nbformat
 from toy_lab import CHANNELS, CONFIG, DOUBLE, LAB, code, half_zero, hand_in, notebook
 
-from autograder import grading, intake
+from autograder.contract import cells
+from autograder.intake import release
+from autograder.intake.course import Course
 from codesign.models import VGG
 
 EVIL_HOST = "http://evil.example"
@@ -61,7 +63,7 @@ $\href{javascript:pwned(34)}{x}$
 """
 
 
-def make(root: Path) -> grading.Course:
+def make(root: Path) -> Course:
     """The course, released, with the three submissions handed in; the lab is registered already."""
     source = root / "solutions" / LAB
     source.mkdir(parents=True)
@@ -74,8 +76,8 @@ def make(root: Path) -> grading.Course:
         code("lab.check('net')", "net", points=3),
     )
     nbformat.write(made, source / f"{LAB}.ipynb")
-    grading.release(root, LAB)
-    course = grading.Course.at(root)
+    release.release(root, LAB)
+    course = Course.at(root)
     submit(course, "ada", "def double(x):\n    return 2 * x", ANSWER, half_zero())
     submit(course, "bob", "def double(x):\n    return None", MARKDOWN, VGG(CHANNELS))
     submit(course, "eve", PRINTS, HTML, VGG(CHANNELS))
@@ -90,12 +92,12 @@ def written(grade_id: str, points: float):
     return cell
 
 
-def submit(course: grading.Course, student: str, source: str, answer: str, model: VGG) -> None:
+def submit(course: Course, student: str, source: str, answer: str, model: VGG) -> None:
     """Hand in the lab with these two answers, and a page of the student's own beside it."""
     folder = hand_in(course, student, source, model)
     path = folder / f"{LAB}.ipynb"
     made = nbformat.read(path, as_version=4)
-    (why,) = (cell for cell in made.cells if intake.grade_id(cell) == "why")
+    (why,) = (cell for cell in made.cells if cells.grade_id(cell) == "why")
     why.source = answer
     nbformat.write(made, path)
     (folder / "page.html").write_text("<script>pwned(40)</script>")

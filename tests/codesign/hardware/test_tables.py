@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codesign import models
-from codesign.hardware import tables
+from codesign.hardware import operator_tables
 from codesign.post_training import quantize
 
 BLOCKS = [[1, 8, 1], [2, 12, 2], [2, 12, 1]]
@@ -25,7 +25,7 @@ def network():
 
 
 def test_every_tensor_is_written_before_it_is_read(network):
-    table = tables.describe(network)
+    table = operator_tables.describe(network)
     known = {"image"}
     for row in table["operators"]:
         assert set(row["inputs"]) <= known
@@ -39,7 +39,7 @@ def test_every_tensor_is_written_before_it_is_read(network):
 
 
 def test_what_may_be_overwritten_is_read_by_nobody_else(network):
-    table = tables.describe(network)
+    table = operator_tables.describe(network)
     operators, shapes = table["operators"], table["shapes"]
     assert table["in_place"]
     for i in table["in_place"]:
@@ -52,7 +52,7 @@ def test_what_may_be_overwritten_is_read_by_nobody_else(network):
 
 
 def test_an_addition_in_one_number(network):
-    table = tables.describe(network)
+    table = operator_tables.describe(network)
     row = next(row for row in table["operators"] if row["kind"] == "add")
     operator = next(op for op in network.operators if op.output == row["output"])
     zeros = [network.tensors[name].zero_point for name in operator.inputs]
@@ -65,7 +65,7 @@ def test_an_addition_in_one_number(network):
 
 
 def test_constants_are_the_networks_numbers(network):
-    text = tables.constants(network)
+    text = operator_tables.constants(network)
     for i, operator in enumerate(network.operators, start=1):
         if operator.kind in ("add", "mean"):
             assert f"weight{i}[]" not in text
@@ -82,7 +82,7 @@ def test_what_the_lab_has_no_function_for_is_refused():
     images = torch.randint(0, 256, (4, 3, 12, 12), dtype=torch.uint8)
     resnet = quantize(models.build({"architecture": "resnet8"}).eval(), images)
     with pytest.raises(ValueError, match="3x3 convolution with stride 2"):
-        tables.describe(resnet)
+        operator_tables.describe(resnet)
     wide = {"architecture": "mobile", "stem": 8, "blocks": [[2, 8, 1, 5]], "head": 8}
     with pytest.raises(ValueError, match="allowed for depthwise: 3x3"):
-        tables.describe(quantize(models.build(wide).eval(), images))
+        operator_tables.describe(quantize(models.build(wide).eval(), images))

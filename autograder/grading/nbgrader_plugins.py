@@ -1,0 +1,149 @@
+"""The judge as nbgrader's executor, so that plain ``nbgrader autograde`` uses it.
+
+``wire(c)`` in ``nbgrader_config.py`` replaces how nbgrader reads a submission and what it runs:
+the submitted notebook becomes the released one with the student's answers, and graded cells are
+answered by the judge instead of the student's kernel. nbgrader's own SaveAutoGrades, gradebook,
+feedback and export go on unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from nbconvert.exporters import NotebookExporter
+from nbformat.v4 import new_markdown_cell
+from nbgrader.preprocessors import (
+    AssignLatePenalties,
+    CheckCellMetadata,
+    LimitOutput,
+    NbGraderPreprocessor,
+    SaveAutoGrades,
+)
+from nbgrader.utils import determine_grade
+
+from autograder.contract import cells
+from autograder.grading import judge
+from autograder.intake import accept, folders
+
+DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
+TABLES = """<style>
+.rendered_html table { border-collapse: collapse; margin: 0.5em 0; }
+.rendered_html :is(th, td) { padding: 2px 10px; border-bottom: 1px solid #ddd; }
+</style>"""
+
+
+class IntakeExporter(NotebookExporter):
+    """Reads a submission through intake: what cannot be read becomes the released notebook."""
+
+    def from_filename(self, filename: str, resources: Any = None, **kw: Any) -> Any:
+        """Convert the released notebook with the answers of ``filename`` put in."""
+        converter: Any = self.parent
+        if not converter._sanitizing:  # nbgrader's second pass, over what the first one wrote
+            return super().from_filename(filename, resources=resources, **kw)
+        coursedir, lab = converter.coursedir, resources["nbgrader"]["assignment"]
+        released = Path(coursedir.format_path(coursedir.release_directory, ".", lab))
+        taken = accept.transplant(released / f"{lab}.ipynb", Path(filename))
+        taken.notebook.metadata[accept.PROBLEMS] = list(taken.problems)
+        return self.from_notebook_node(taken.notebook, resources=resources, **kw)
+
+
+class Judge(NbGraderPreprocessor):
+    """Executes the notebook and answers its graded cells, in place of nbgrader's ``Execute``."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """Fill every code cell's outputs; of graded cells, with the judge's verdict."""
+        info = resources["nbgrader"]
+        coursedir, lab = self.parent.parent.coursedir, info["assignment"]
+        submission = coursedir.format_path(coursedir.submitted_directory, info["student"], lab)
+        judge.judge(
+            nb,
+            lab,
+            Path(submission) / "outputs",
+            seed=judge.secret_seed(Path(coursedir.root)),
+            isolated=judge.isolation(),
+            problems=nb.metadata.pop(accept.PROBLEMS, []),
+        )
+        _remove_files(coursedir, lab, info["student"])
+        return nb, resources
+
+
+def _remove_files(coursedir: Any, lab: str, student: str) -> None:
+    """Remove the student's other files from ``autograded/``, where nbgrader copied them.
+
+    formgrader serves that folder on the origin of the instructor's own server, so that a page in it
+    could do whatever she can. What nbgrader replaced by the course's own file stays.
+    """
+    folder = Path(coursedir.format_path(coursedir.autograded_directory, student, lab))
+    source = Path(coursedir.format_path(coursedir.source_directory, ".", lab))
+    kept = {f"{lab}.ipynb", "timestamp.txt"}
+    for path in folders.files(folder):
+        inside = path.relative_to(folder)
+        if path.is_file() and str(inside) not in kept and not (source / inside).is_file():
+            path.unlink()
+
+
+class Finite(NbGraderPreprocessor):
+    """Refuses a notebook whose graded cells nbgrader would not read as the judge's number.
+
+    nbgrader takes whatever it does not understand for full marks; this never lets it come to that.
+    """
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
+        """Raise ValueError unless the points are a number within the cell's range."""
+        if cells.is_judged(cell):
+            points, maximum = determine_grade(cell, self.log)
+            written = [o for o in cell.outputs if o.output_type == "execute_result"]
+            if len(written) != 1 or points is None or not 0 <= points <= maximum:
+                raise ValueError(f"cell {cells.grade_id(cell)!r}: no verdict of the judge")
+        return cell, resources
+
+
+class Tables(NbGraderPreprocessor):
+    """Rules of tables for formgrader and feedback: their style sheets have none."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """Append them as a cell; the page's own styles are replaced after this."""
+        nb.cells.append(new_markdown_cell(TABLES))
+        return nb, resources
+
+
+class SaveScores(SaveAutoGrades):
+    """Records scores as nbgrader does, and flags for a person what noise left undecided.
+
+    nbgrader itself asks for a person only where there is no automatic score.
+    """
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
+        """Record one cell; an inconclusive one keeps its points and needs a manual grade."""
+        cell, resources = super().preprocess_cell(cell, resources, index)
+        verdict = judge.verdict_in(cell)
+        if verdict and verdict["inconclusive"]:
+            where = self.notebook_id, self.assignment_id, self.student_id
+            grade = self.gradebook.find_grade(cells.grade_id(cell), *where)
+            grade.needs_manual_grade = True
+            self.gradebook.db.commit()
+        return cell, resources
+
+
+def wire(c: Any) -> None:
+    """Configure nbgrader (``c`` of ``nbgrader_config.py``) to grade with the judge.
+
+    ``CODESIGN_DB`` (or ``--db``) names another gradebook than the course's ``gradebook.db``.
+    """
+    if url := os.environ.get(DATABASE):
+        c.CourseDirectory.db_url = url
+    c.Autograde.exporter_class = IntakeExporter
+    c.Autograde.sanitize_preprocessors = [CheckCellMetadata]
+    c.Autograde.autograde_preprocessors = [
+        Judge,
+        LimitOutput,
+        Finite,
+        SaveScores,
+        AssignLatePenalties,
+        CheckCellMetadata,
+    ]
+    # A heading's id is its text, and formgrader finds a cell's score field by the cell's id.
+    c.HTMLExporter.exclude_anchor_links = True
+    c.HTMLExporter.preprocessors = [Tables]

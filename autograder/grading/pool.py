@@ -1,0 +1,250 @@
+"""Workers for units of work: processes of this machine, or an existing Dask cluster.
+
+Either way a worker that dies takes nothing with it but time: its unit goes to another one, and a
+unit that ends its worker again and again is answered with the reason instead of a verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from autograder.contract.version import source_version
+from autograder.grading.judge import BUDGET_S
+from autograder.grading.unit import judge_unit
+from autograder.sandbox import bubblewrap, process
+
+ATTEMPTS = 3
+DEADLINE_S = 2 * BUDGET_S  # of one unit, by the clock outside of its worker
+DONE, FAILED = b"+", b"-"
+IN_FLIGHT_PER_WORKER = 4
+UNITS_PER_WORKER = 500  # then a fresh process takes over
+
+
+class Lost(Exception):
+    """A unit that no worker answered; the message says what became of them."""
+
+
+Answer = bytes | Lost
+Job = Callable[[bytes], bytes]
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    unit: int | None = None
+    since: float = 0.0
+    done: int = 0
+
+
+@dataclass
+class _Waiting:
+    content: bytes
+    attempts: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+def default_workers() -> int:
+    """As many as there are cores for this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def here(units: Iterable[bytes], job: Job = judge_unit) -> Iterator[tuple[int, Answer]]:
+    """Judge ``units`` one after another in this process."""
+    for index, unit in enumerate(units):
+        try:
+            answer: Answer = job(unit)
+        except Exception as error:
+            answer = Lost(f"{type(error).__name__}: {error}")
+        yield index, answer
+
+
+def local(
+    units: Iterable[bytes], workers: int, job: Job = judge_unit
+) -> Iterator[tuple[int, Answer]]:
+    """Judge ``units`` on ``workers`` processes; yields (index, answer) as they are done.
+
+    Units are taken from the iterable when a worker is free, never more than one ahead.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["autograder.grading.unit"])
+    threads = max(1, default_workers() // workers)
+    source = enumerate(units)
+    jobs: dict[int, _Waiting] = {}
+    again: deque[int] = deque()
+    crew: list[_Worker] = []
+    try:
+        exhausted = False
+        while True:
+            while not exhausted and len(jobs) < workers + 1:
+                try:
+                    index, content = next(source)
+                except StopIteration:
+                    exhausted = True
+                    break
+                jobs[index] = _Waiting(content)
+                again.append(index)
+            if not jobs:
+                return
+            while len(crew) < min(workers, len(jobs)):
+                crew.append(_hire(context, threads, job))
+            for worker in crew:
+                if worker.unit is None and again:
+                    _hand_over(worker, again.popleft(), jobs)
+            for index, answer in _gather(crew, jobs, again):
+                del jobs[index]
+                yield index, answer
+    finally:
+        for worker in crew:
+            _dismiss(worker)
+
+
+def _hire(context: Any, threads: int, job: Job) -> _Worker:
+    """A new worker. The process that forks them may have been killed; the next try restarts it.
+
+    Raises:
+        OSError: no process can be started here.
+    """
+    for _ in range(ATTEMPTS):
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, threads, job), daemon=True)
+        try:
+            process.start()
+            return _Worker(process, here)
+        except (EOFError, OSError) as error:
+            here.close()
+            failure = error
+            time.sleep(0.5)  # until the system has noticed
+        finally:
+            there.close()
+    raise OSError(f"no worker could be started in {ATTEMPTS} attempts: {failure}")
+
+
+def _hand_over(worker: _Worker, index: int, jobs: dict[int, _Waiting]) -> None:
+    jobs[index].attempts += 1
+    worker.unit, worker.since = index, time.monotonic()
+    with contextlib.suppress(OSError):  # if it died, `_gather` finds out
+        worker.pipe.send_bytes(jobs[index].content)
+
+
+def _gather(
+    crew: list[_Worker], jobs: dict[int, _Waiting], again: deque[int]
+) -> Iterator[tuple[int, Answer]]:
+    """Wait for something to happen; yields what was answered, replaces whom it has to."""
+    wait([worker.pipe for worker in crew], timeout=1.0)
+    for worker in list(crew):
+        reason = None
+        try:
+            if worker.pipe.poll():
+                answer = worker.pipe.recv_bytes()
+                index, worker.unit = worker.unit, None
+                worker.done += 1
+                assert index is not None
+                yield index, answer[1:] if answer[:1] == DONE else Lost(answer[1:].decode())
+                if worker.done >= UNITS_PER_WORKER:
+                    reason = "retired"
+            elif worker.unit is not None and time.monotonic() - worker.since > DEADLINE_S:
+                reason = f"it took longer than {DEADLINE_S:.0f} s"
+        except (EOFError, OSError):
+            worker.process.join(5)
+            reason = f"its process ended with {worker.process.exitcode}"
+        if reason is None:
+            continue
+        crew.remove(worker)
+        _dismiss(worker)
+        if worker.unit is None:
+            continue
+        job = jobs[worker.unit]
+        job.reasons.append(reason)
+        if job.attempts < ATTEMPTS:
+            again.append(worker.unit)
+        else:
+            said = "; ".join(job.reasons)
+            yield worker.unit, Lost(f"judging was tried {job.attempts} times: {said}")
+
+
+def _dismiss(worker: _Worker) -> None:
+    worker.pipe.close()
+    if worker.unit is None and worker.process.is_alive():
+        worker.process.join(2)  # it closes its sandbox when the pipe ends
+    if worker.process.is_alive():
+        worker.process.kill()
+    worker.process.join()
+
+
+def _serve(pipe: Connection, threads: int, job: Job) -> None:
+    """A worker's life: judge what comes, answer, until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to handle
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        if bubblewrap.available():
+            with process.borrowed(isolated=True):
+                pass  # it gets warm while the first unit is on its way
+        while True:
+            unit = pipe.recv_bytes()
+            try:
+                answer = DONE + job(unit)
+            except Exception as error:  # the judge's own fault: told, never fatal for the others
+                answer = FAILED + f"{type(error).__name__}: {error}".encode()
+            pipe.send_bytes(answer)
+    except (EOFError, OSError):
+        process.close_all()
+
+
+def _version() -> str:
+    """The version of the course where this runs."""
+    return source_version()
+
+
+def on_dask(
+    units: Iterable[bytes], address: str, job: Job = judge_unit
+) -> Iterator[tuple[int, Answer]]:
+    """Judge ``units`` on the Dask cluster at ``address``; yields (index, answer).
+
+    Raises:
+        ModuleNotFoundError: ``distributed`` is not installed.
+        OSError: no scheduler there.
+        ValueError: no worker, or one with another version of the course.
+    """
+    from distributed import Client, as_completed
+
+    with Client(address, set_as_default=False) as client:
+        mine, versions = source_version(), client.run(_version)
+        others = sorted(worker for worker, v in versions.items() if v != mine)
+        if not versions or others:
+            raise ValueError(
+                f"{address}: workers with another version of the course: {others}"
+                if others
+                else f"{address} has no workers"
+            )
+        source = enumerate(units)
+        index_of: dict[Any, int] = {}
+        running = as_completed(loop=client.loop)
+
+        def submit() -> None:
+            for index, unit in itertools.islice(source, 1):
+                future = client.submit(job, unit, pure=False, retries=ATTEMPTS - 1)
+                index_of[future] = index
+                running.add(future)
+
+        for _ in range(IN_FLIGHT_PER_WORKER * len(versions)):
+            submit()
+        for future in running:
+            error = future.exception()
+            answer: Answer = Lost(f"{type(error).__name__}: {error}") if error else future.result()
+            yield index_of.pop(future), answer
+            submit()

@@ -1,0 +1,153 @@
+"""Keep what was judged, and bring gradebook and ``autograded/`` in step with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import nbformat
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from nbgrader.api import MissingEntry
+from nbgrader.converters import Autograde
+from nbgrader.converters.base import NbGraderException
+from nbgrader.coursedir import CourseDirectory
+
+from autograder.grading import judge, nbgrader_plugins
+from autograder.grading.unit import Unit
+from autograder.intake.course import Course, run_converter
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One graded submission: verdicts and what intake found, as plain data."""
+
+    student: str
+    verdicts: tuple[dict[str, Any], ...]
+    problems: tuple[str, ...]
+
+    @property
+    def points(self) -> float:
+        """Sum over the judged cells; cells for a person are not in it."""
+        return round(sum(v["points"] for v in self.verdicts), 2)
+
+
+class Records:
+    """What was judged, kept so that a run that was cut goes on where it was.
+
+    One file for each student in ``.autograder/verdicts/<lab>``: the key of the unit and the judged
+    notebook, replaced as a whole. The gradebook is written from it, by this process alone, and
+    written again whenever it does not say the same.
+    """
+
+    def __init__(self, course: Course, lab: str) -> None:
+        self.course, self.lab = course, lab
+        self.folder = course.root / ".autograder" / "verdicts" / lab
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, student: str, unit: Unit) -> bytes | None:
+        """The judged notebook of exactly this unit, if there is one."""
+        try:
+            stored = (self.folder / f"{student}.ipynb").read_bytes()
+            key, _, judged = stored.partition(b"\n")
+        except OSError:
+            return None
+        return judged if key.decode("ascii", "replace") == unit.key() else None
+
+    def keep(self, student: str, unit: Unit, judged: bytes) -> None:
+        """Store a judged notebook."""
+        part = self.folder / f"{student}.part"
+        part.write_bytes(unit.key().encode() + b"\n" + judged)
+        part.replace(self.folder / f"{student}.ipynb")
+
+    def publish(self, student: str, unit: Unit, judged: bytes) -> Graded:
+        """Bring gradebook and ``autograded/`` in step with a judged notebook."""
+        notebook = nbformat.reads(judged.decode(), as_version=4)
+        wanted = graded_of(notebook, student)
+        try:
+            if not self._published(wanted):
+                self._write(student, unit, notebook)
+        except (NbGraderException, OSError, ValueError) as error:
+            reason = f"nbgrader could not grade this submission: {error}"
+            _zero(self.course, self.lab, student)
+            return Graded(student, (), (*unit.submission.problems, reason))
+        return wanted
+
+    def _published(self, wanted: Graded) -> bool:
+        try:
+            if read(self.course, self.lab, wanted.student) != wanted:
+                return False
+        except (OSError, ValueError):
+            return False
+        with self.course.gradebook() as gradebook:
+            try:
+                rows = gradebook.find_submission_notebook(self.lab, self.lab, wanted.student).grades
+            except MissingEntry:
+                return False
+            found = {row.name: row for row in rows}
+            return all(_recorded(found.get(v["check"]), v) for v in wanted.verdicts)
+
+    def _write(self, student: str, unit: Unit, notebook: NotebookNode) -> None:
+        """Let nbgrader record what was judged, with its own converter; nothing runs again."""
+        staging = self.course.root / ".autograder" / "staged"
+        folder = staging / student / self.lab
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        nbformat.write(notebook, folder / f"{self.lab}.ipynb")
+        if unit.submission.timestamp is not None:
+            (folder / "timestamp.txt").write_bytes(unit.submission.timestamp)
+        directory = CourseDirectory(config=self.course.config, root=str(self.course.root))
+        directory.submitted_directory = str(staging)
+        directory.assignment_id, directory.student_id = self.lab, student
+        converter = Autograde(coursedir=directory, config=self.course.config)
+        converter.exporter_class = NotebookExporter  # intake and judge are done
+        converter.autograde_preprocessors = [
+            step for step in converter.autograde_preprocessors if step is not nbgrader_plugins.Judge
+        ]
+        try:
+            run_converter(converter)
+        finally:
+            shutil.rmtree(staging / student, ignore_errors=True)
+
+
+def _recorded(row: Any, verdict: dict[str, Any]) -> bool:
+    """Whether the gradebook's ``row`` says what the verdict says.
+
+    What a person decided since stays: nbgrader would ask for it again if it were written again.
+    """
+    if row is None or row.auto_score != verdict["points"]:
+        return False
+    decided = row.manual_score is not None or row.extra_credit is not None
+    return not verdict["inconclusive"] or row.needs_manual_grade or decided
+
+
+def read(course: Course, lab: str, student: str) -> Graded:
+    """The verdicts of an autograded submission, from its notebook.
+
+    Raises:
+        OSError: it was not graded.
+        ValueError: what is there is no notebook.
+    """
+    path = course.folder("autograded", student, lab) / f"{lab}.ipynb"
+    return graded_of(nbformat.read(path, as_version=4), student)
+
+
+def graded_of(notebook: NotebookNode, student: str) -> Graded:
+    """The verdicts in a judged notebook."""
+    verdicts = [found for cell in notebook.cells if (found := judge.verdict_in(cell))]
+    plain = json.loads(json.dumps(verdicts))
+    notes = plain[0]["notes"] if plain else []
+    return Graded(student, tuple(plain), tuple(notes))
+
+
+def _zero(course: Course, lab: str, student: str) -> None:
+    """Give 0 for every judged cell, so that a submission without a verdict still has a row."""
+    with course.gradebook() as gradebook:
+        gradebook.update_or_create_student(student)
+        gradebook.update_or_create_submission(lab, student)
+        submission = gradebook.find_submission_notebook(lab, lab, student)
+        for entry in submission.grades:
+            entry.auto_score, entry.needs_manual_grade = 0, False
+        gradebook.db.commit()

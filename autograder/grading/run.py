@@ -1,0 +1,140 @@
+"""``autograder grade``: every submission of a lab through intake, judge and nbgrader's gradebook.
+
+The same converter and preprocessors as ``nbgrader autograde`` (:mod:`.nbgrader_plugins`), in one
+process, over staged copies; so a missing or broken notebook still gets its row and its reason.
+One submission's trouble never stops the others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from autograder.grading import judge, pool
+from autograder.grading.records import Graded, Records
+from autograder.grading.unit import Unit, judge_unit, refused
+from autograder.intake import accept
+from autograder.intake.course import Course, find_assignment
+
+
+def grade(
+    root: Path,
+    lab: str,
+    *,
+    only: Sequence[str] = (),
+    unisolated: bool | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    job: pool.Job = judge_unit,
+) -> Iterator[Graded]:
+    """Grade the submissions of ``lab`` below ``root``; yields each as it is done.
+
+    Args:
+        only: these students; empty: all.
+        unisolated: see :func:`autograder.grading.judge.isolation`.
+        workers: processes on this machine; None: one for each core; 0: this process alone.
+        scheduler: address of a Dask cluster, instead of processes.
+        resume: take over what was graded before, where nothing that it depends on has changed.
+        job: what a worker does with a unit.
+
+    Raises:
+        NotReleased: the lab was never released into this gradebook.
+        NotIsolated: see :func:`autograder.grading.judge.isolation`.
+    """
+    isolated = judge.isolation(unisolated)
+    course = Course.at(root)
+    with course.gradebook() as gradebook:
+        find_assignment(gradebook, lab)
+    chosen = [student for student in course.students(lab) if not only or student in only]
+    # The largest first, so that no worker is left with a long one while the others are done.
+    chosen.sort(key=lambda student: -_bytes(course.folder("submitted", student, lab)))
+    if scheduler:
+        judged = partial(pool.on_dask, address=scheduler, job=job)
+    elif workers == 0:
+        judged = partial(pool.here, job=job)
+    else:
+        judged = partial(pool.local, workers=workers or pool.default_workers(), job=job)
+    with (
+        _alone(course.root),
+        tqdm(total=len(chosen), desc=f"grading {lab}", unit="sub", disable=not progress) as bar,
+    ):
+        for graded in _graded(course, lab, chosen, isolated, resume, judged):
+            bar.update()
+            yield graded
+
+
+def _bytes(folder: Path, most: int = 1_000) -> int:
+    """Size of the artifacts handed in; none is opened, no depth followed, no flood counted out."""
+    with suppress(OSError):
+        found = itertools.islice(folder.glob("outputs/*/*"), most)
+        return sum(path.lstat().st_size for path in found)
+    return 0
+
+
+def _graded(
+    course: Course,
+    lab: str,
+    students: Sequence[str],
+    isolated: bool,
+    resume: bool,
+    judged_of: Callable[[Iterable[bytes]], Iterator[tuple[int, pool.Answer]]],
+) -> Iterator[Graded]:
+    seed, pinned = judge.secret_seed(course.root), os.environ.get("CODESIGN_DATASET")
+    records = Records(course, lab)
+    ready: deque[Graded] = deque()
+    taken: dict[int, tuple[str, Unit]] = {}
+    count = itertools.count()
+
+    def units() -> Iterator[bytes]:
+        """What is left to judge; what was judged before goes to the gradebook on the way."""
+        for student in students:
+            if not accept.STUDENT_ID.fullmatch(student):
+                ready.append(Graded(student, (), ("not graded: this is no student's id",)))
+                continue
+            submission = accept.submission(
+                course.released(lab), course.folder("submitted", student, lab)
+            )
+            unit = Unit(lab, submission, seed, isolated, pinned)
+            judged = records.find(student, unit) if resume else None
+            if judged is None:
+                taken[next(count)] = student, unit
+                yield unit.to_bytes()
+            else:
+                ready.append(records.publish(student, unit, judged))
+
+    for index, answer in judged_of(units()):
+        student, unit = taken.pop(index)
+        if isinstance(answer, pool.Lost):
+            judged = refused(unit, f"the judge could not judge this: {answer}")
+        else:
+            judged = answer
+            records.keep(student, unit, judged)
+        ready.append(records.publish(student, unit, judged))
+        while ready:
+            yield ready.popleft()
+    yield from ready
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One grading of a course at a time: another one waits, and then finds its work done."""
+    folder = root / ".autograder"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another grading of {root} is running; waiting for it", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

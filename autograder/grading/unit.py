@@ -1,0 +1,107 @@
+"""The unit of grading work: a submission's bytes in, the judged notebook's bytes out.
+
+Nothing else crosses, so that a worker may be another process or another machine: no shared file
+system, no gradebook, no object that is unpickled. The same unit always gives the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import threading
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from autograder.contract.definition import find
+from autograder.contract.version import source_version
+from autograder.grading import judge
+from autograder.intake import accept
+
+_one_at_a_time = threading.Lock()  # a check seeds torch; sandboxes are lent one by one
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One submission to judge."""
+
+    lab: str
+    submission: accept.Submission
+    seed: int
+    isolated: bool
+    dataset: str | None = None  # pinned by the instructor; None: what was handed in
+
+    def to_bytes(self) -> bytes:
+        """As a zip archive, the same bytes for the same content."""
+        settings = {
+            "lab": self.lab,
+            "seed": self.seed,
+            "isolated": self.isolated,
+            "dataset": self.dataset,
+            "problems": self.submission.problems,
+            "targets": targets_version(self.lab),
+        }
+        stored = io.BytesIO()
+        with zipfile.ZipFile(stored, "w") as archive:
+            for name, content in {
+                "unit.json": json.dumps(settings, sort_keys=True).encode(),
+                "notebook.ipynb": nbformat.writes(self.submission.notebook).encode(),
+                **{f"outputs/{k}": v for k, v in sorted(self.submission.artifacts.items())},
+            }.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+        return stored.getvalue()
+
+    def key(self) -> str:
+        """sha256 over everything that the result depends on, the judge's own source included."""
+        digest = hashlib.sha256(self.to_bytes())
+        digest.update(self.submission.timestamp or b"")
+        digest.update(source_version().encode())
+        return digest.hexdigest()
+
+
+def judge_unit(unit: bytes) -> bytes:
+    """Judge one unit; returns the notebook with the verdicts in its graded cells, as JSON.
+
+    Raises:
+        ValueError: the worker's targets are not those of the sender.
+    """
+    with _one_at_a_time, tempfile.TemporaryDirectory(prefix="codesign-unit-") as folder:
+        with zipfile.ZipFile(io.BytesIO(unit)) as archive:
+            archive.extractall(folder)  # made by `to_bytes`, with names that intake accepted
+        settings = json.loads((Path(folder) / "unit.json").read_text())
+        mine = targets_version(settings["lab"])
+        if settings["targets"] != mine:
+            raise ValueError(
+                f"targets of {settings['lab']} are version {mine} here, {settings['targets']} "
+                "where the submission comes from; install the same course on both"
+            )
+        notebook = nbformat.read(Path(folder) / "notebook.ipynb", as_version=4)
+        judge.judge(
+            notebook,
+            settings["lab"],
+            Path(folder) / "outputs",
+            seed=settings["seed"],
+            isolated=settings["isolated"],
+            problems=settings["problems"],
+            dataset=settings["dataset"],
+        )
+        return nbformat.writes(notebook).encode()
+
+
+def refused(unit: Unit, reason: str) -> bytes:
+    """The answer to a unit that could not be judged: no points, and why."""
+    notebook: NotebookNode = nbformat.from_dict(unit.submission.notebook)
+    judge.refuse(notebook, unit.lab, [*unit.submission.problems, reason])
+    return nbformat.writes(notebook).encode()
+
+
+def targets_version(lab: str) -> str:
+    """Changes with every change of the lab's targets."""
+    table: dict[str, Any] = {name: asdict(check) for name, check in find(lab).targets.items()}
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]

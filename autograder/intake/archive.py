@@ -1,0 +1,124 @@
+"""Zip archives that students hand in: unpacked by name, count and size, nothing taken on trust.
+
+Only what a submission consists of comes out: the notebook and the files in ``outputs/<dataset>/``.
+Links, paths that leave the archive, encrypted or doubled entries are named and stay inside; an
+archive that is no archive, or too much of one, is refused as a whole. The sizes that an archive
+claims are not believed: bytes are counted as they come out.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from autograder.contract.artifacts import FILE_NAME, MAX_ARTIFACT_BYTES
+from autograder.contract.exchange import ExchangeError
+from codesign import datasets
+
+MAX_ARCHIVE_BYTES = 64 * 2**20
+MAX_UNPACKED_BYTES = 128 * 2**20
+MAX_ENTRIES = 1_000
+ENTRY_SIGNATURE = b"PK\x01\x02"  # of an entry in the directory at the end
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # encrypted; NotImplementedError: a method that Python does not know
+)
+
+
+def unpack(data: bytes, target: Path, notebook: str) -> list[str]:
+    """Write the submission in ``data`` below ``target``; return what was left in the archive.
+
+    Args:
+        notebook: its name, for instance ``lab1_pruning.ipynb``. The folder that it lies in is the
+            submission, wherever that is in the archive.
+
+    Raises:
+        ExchangeError: no archive, too large, or not exactly one notebook of that name.
+    """
+    entries = _entries(data)
+    names = Counter(str(_path(entry)) for entry in entries)
+    tops = [_path(entry).parent for entry in entries if _path(entry).name == notebook]
+    if len(tops) != 1:
+        found = sorted(str(_path(e)) for e in entries if _path(e).suffix == ".ipynb")[:5]
+        raise ExchangeError(f"{len(tops)} files named {notebook}, not one; notebooks: {found}")
+    problems, left = [], MAX_UNPACKED_BYTES
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in entries:
+            name = str(_path(entry))
+            if fault := _fault(entry, names[name]):
+                problems.append(f"{name[:200]!r}: {fault}")
+                continue
+            place = _place(_path(entry), tops[0], notebook)
+            if place is None:
+                continue
+            content = _content(archive, entry, min(left, MAX_ARTIFACT_BYTES))
+            left -= len(content)
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            (target / place).write_bytes(content)
+    return problems
+
+
+def _entries(data: bytes) -> list[zipfile.ZipInfo]:
+    if len(data) > MAX_ARCHIVE_BYTES:
+        raise ExchangeError(f"{len(data):,} bytes; allowed: {MAX_ARCHIVE_BYTES:,}")
+    if data.count(ENTRY_SIGNATURE) > 2 * MAX_ENTRIES:  # before Python builds them all
+        raise ExchangeError(f"more than {MAX_ENTRIES:,} entries")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+    except BROKEN as error:
+        raise ExchangeError(f"not a zip archive: {error}") from None
+    if len(entries) > MAX_ENTRIES:
+        raise ExchangeError(f"{len(entries):,} entries; allowed: {MAX_ENTRIES:,}")
+    return entries
+
+
+def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(entry.filename.replace("\\", "/"))  # some Windows programs write these
+
+
+def _fault(entry: zipfile.ZipInfo, times: int) -> str:
+    """Why an entry stays in the archive, or nothing."""
+    path, mode = _path(entry), entry.external_attr >> 16
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        return "its path leaves the archive"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        return "not a regular file"
+    if entry.flag_bits & 0x1:
+        return "encrypted"
+    return f"in the archive {times} times" if times > 1 else ""
+
+
+def _place(path: PurePosixPath, top: PurePosixPath, notebook: str) -> Path | None:
+    """Where a file of the archive goes; None: it belongs to no submission."""
+    if not path.is_relative_to(top):
+        return None
+    parts = path.relative_to(top).parts
+    artifact = len(parts) == 3 and parts[0] == "outputs" and parts[1] in datasets.DATASETS
+    if parts == (notebook,) or (artifact and FILE_NAME.fullmatch(parts[2])):
+        return Path(*parts)
+    return None
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    try:
+        with archive.open(entry) as file:
+            content = file.read(most + 1)
+    except BROKEN as error:
+        raise ExchangeError(f"{entry.filename[:200]!r} cannot be read: {error}") from None
+    if len(content) > most:
+        raise ExchangeError(
+            f"{entry.filename[:200]!r} has more than {most:,} bytes; allowed: "
+            f"{MAX_ARTIFACT_BYTES:,} a file, {MAX_UNPACKED_BYTES:,} in all"
+        )
+    return content

@@ -1,0 +1,54 @@
+"""Generate what students get: nbgrader's ``generate_assignment``, with or without a gradebook."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from nbgrader.converters import GenerateAssignment
+
+from autograder.intake.course import Course, run_converter
+
+
+def release(root: Path, lab: str) -> None:
+    """Run nbgrader's ``generate_assignment`` for ``lab`` in the course at ``root``."""
+    course = Course.at(root)
+    course.directory.assignment_id = lab
+    run_converter(GenerateAssignment(coursedir=course.directory, config=course.config))
+
+
+def generate(root: Path, lab: str, into: Path | None = None) -> Path:
+    """Generate one lab with nbgrader, into ``root/labs`` or below ``into``; return its folder.
+
+    The gradebook of the course is left alone: the database that nbgrader needs is temporary.
+
+    Raises:
+        ValueError: there is no such lab.
+        RuntimeError: nbgrader failed; holds what it said.
+    """
+    if lab not in (known := Course.at(root).labs()):
+        raise ValueError(f"got lab {lab!r}; allowed: {known}")
+    folder = (into or root / "labs").resolve()
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "nbgrader", "generate_assignment", lab, "--force"),
+                f"--CourseDirectory.release_directory={folder}",
+                f"--CourseDirectory.db_url=sqlite:///{scratch}/gradebook.db",
+            ],
+            cwd=root,
+            env=_with_own_tools(),
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        raise RuntimeError(f"nbgrader generate_assignment {lab} failed:\n{done.stderr[-4000:]}")
+    return folder / lab
+
+
+def _with_own_tools() -> dict[str, str]:
+    """The environment, this interpreter's programs first: nbgrader calls ``alembic`` by name."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

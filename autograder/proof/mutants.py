@@ -1,0 +1,103 @@
+"""How a lab writes wrong answers, and right ones in another style.
+
+A mutant is a named wrong answer that must lose points of its own check alone; a forgery is a mutant
+of an artifact. A valid solution is a right answer in another style, which must keep full points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+from autograder.contract import artifacts
+
+Forge = Callable[[Path], None]  # alters a copy of the reference artifacts of one dataset
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong answer to ``check``.
+
+    Either ``cell`` (a solution cell's id) and its wrong ``source``, or ``artifact`` and ``forge``,
+    which alters a copy of the reference artifacts in the given folder.
+    """
+
+    name: str
+    check: str
+    cell: str | None = None
+    source: str = ""
+    artifact: str | None = None
+    forge: Forge | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cell is None) == (self.forge is None):
+            raise ValueError(f"mutant {self.name!r}: give either a cell or a forged artifact")
+
+
+@dataclass(frozen=True)
+class Valid:
+    """One right answer in another style: the ``source`` of a solution cell."""
+
+    name: str
+    check: str
+    cell: str
+    source: str
+
+
+def wrong(check: str, cell: str | None = None, /, **sources: str) -> list[Mutant]:
+    """Mutants of one solution cell, ``solution_<check>`` unless named: name = source."""
+    cell = cell or f"solution_{check}"
+    what = cell.removeprefix("solution_")
+    return [Mutant(f"{what}: {how}", check, cell, dedent(text)) for how, text in sources.items()]
+
+
+def changed(
+    check: str, right: str, cell: str | None = None, /, **changes: tuple[str, str]
+) -> list[Mutant]:
+    """Mutants of one solution cell: name = (part of the right answer, what is there instead).
+
+    Raises:
+        ValueError: a part that does not occur exactly once.
+    """
+    sources = {}
+    for how, (part, instead) in changes.items():
+        if right.count(part) != 1:
+            raise ValueError(f"{check}: {part!r} occurs {right.count(part)} times, once is needed")
+        sources[how] = right.replace(part, instead)
+    return wrong(check, cell, **sources)
+
+
+def forged(name: str, /, **forgeries: Forge) -> list[Mutant]:
+    """Mutants of one artifact, which carries the name of its check."""
+    return [
+        Mutant(f"{name}: {how}", name, artifact=name, forge=forge)
+        for how, forge in forgeries.items()
+    ]
+
+
+def stored(name: str, text: str) -> Forge:
+    """Store ``text`` as the artifact ``name``, a source."""
+    return lambda folder: artifacts.store(folder, name, text)
+
+
+def edited(name: str, *parts: tuple[str, str]) -> Forge:
+    """Replace parts of the reference's source ``name``, each of which must occur."""
+
+    def forge(folder: Path) -> None:
+        text = artifacts.fetch(folder, name)
+        for old, new in parts:
+            if old not in text:
+                raise ValueError(f"{name}: {old!r} is not in the reference's source")
+            text = text.replace(old, new)
+        artifacts.store(folder, name, text)
+
+    return forge
+
+
+def valid(check: str, cell: str | None = None, /, **sources: str) -> list[Valid]:
+    """Right answers to one solution cell, in another style than the reference: name = source."""
+    cell = cell or f"solution_{check}"
+    what = cell.removeprefix("solution_")
+    return [Valid(f"{what}: {how}", check, cell, dedent(text)) for how, text in sources.items()]

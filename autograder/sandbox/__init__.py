@@ -1,0 +1,5 @@
+"""Where untrusted code runs: bubblewrap, its limits, and the kernels inside it.
+
+Notebooks run in kernels that a warm process forks; C that was handed in runs as native programs or
+on the emulated microcontroller. ``doctor`` tries every protection on this machine.
+"""

@@ -1,0 +1,217 @@
+"""Inside the sandbox: a process that has imported everything and forks one kernel after another.
+
+Importing PyTorch costs more than most submissions do, so it is done once for each worker of the
+judge. What a submission may not leave to the next one is new in each fork: user, mount, process,
+IPC and host-name namespaces, /tmp, /dev/shm and the working folder (all in memory, of bounded
+size); and the kernel has no capability, no way to a further namespace, and limits of its own. Where
+that is not allowed (some systems forbid namespaces in namespaces) every kernel gets a sandbox and a
+process of its own: ``--once``.
+
+Requests are lines of JSON on stdin, answered one by one on stdout. Only the judge writes there: a
+kernel has neither pipe, and it cannot see, signal or trace this process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PRELOAD = (
+    "autograder.contract.exchange",
+    "ipykernel.kernelapp",
+    "codesign.measure",
+    "codesign.plot",
+)
+USER = 1_000  # inside: anyone but root
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# User, mount, process, IPC and host-name namespaces.
+_NEW_NAMESPACES = 0x10000000 | 0x20000 | 0x20000000 | 0x08000000 | 0x04000000
+_SLAVE, _BIND, _NOSUID_NODEV, _NOEXEC = 0x84000, 0x5000, 6, 8  # the first two: recursive
+_READ_ONLY_AGAIN = 0x1000 | 0x20 | 0x1  # bind, remount, read-only
+_SET_PARENT_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def main() -> None:
+    """Serve requests until stdin ends; with ``--once`` become the first kernel asked for.
+
+    ``--try`` only says, by its exit status, whether new worlds can be made here.
+    """
+    if "--try" in sys.argv:
+        new_world(json.loads(sys.argv[-1]))
+        return
+    requests = os.fdopen(os.dup(0), "r")
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1) if sys.flags.verbose else (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    for module in PRELOAD[:1] if "--once" in sys.argv else PRELOAD:
+        __import__(module)
+    kernel = 0
+    for line in requests:
+        request = json.loads(line)
+        if request["do"] == "start" and "--once" in sys.argv:
+            answers.write("0\n")
+            requests.close()
+            answers.close()
+            become_kernel(request)
+        elif request["do"] == "start":
+            kernel = fork_kernel(request, [requests.fileno(), answers.fileno()])
+            answers.write(f"{kernel}\n")
+        elif request["do"] == "alive":
+            answers.write(f"{int(_running(kernel))}\n")
+        elif request["do"] == "stop":
+            if _running(kernel):
+                os.kill(kernel, signal.SIGKILL)
+                os.waitpid(kernel, 0)
+            kernel = 0
+            answers.write("0\n")
+
+
+def _running(pid: int) -> bool:
+    try:
+        return pid > 0 and os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
+
+
+def fork_kernel(request: dict[str, Any], private: list[int]) -> int:
+    """Fork a kernel in its own world; return the process whose death ends all of it."""
+
+    def first() -> None:
+        for descriptor in private:
+            os.close(descriptor)
+        new_world(request)
+        init = _fork(lambda: _init(request))
+        os.waitpid(init, 0)
+
+    return _fork(first)
+
+
+def _init(request: dict[str, Any]) -> None:
+    """The first process of the new world: when it ends, the system kills all others in it."""
+    _own_proc()
+    kernel = _fork(lambda: become_kernel(request))
+    while os.wait()[0] != kernel:
+        pass
+
+
+def _fork(body: Callable[[], None]) -> int:
+    """Run ``body`` in a child that dies with its parent."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        _libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
+        if os.getppid() in (parent, 0):  # 0: the parent is outside this process namespace
+            body()
+    finally:
+        os._exit(0)
+
+
+def new_world(request: dict[str, Any]) -> None:
+    """Enter new namespaces with empty private folders and no way to make further ones.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    _call(_libc.unshare, _NEW_NAMESPACES)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{USER} {USER} 1")
+    Path("/proc/self/gid_map").write_text(f"{USER} {USER} 1")
+    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    _mount(b"none", b"/", b"", _SLAVE, b"")
+    private = ("/tmp", "/dev/shm", request["cwd"])
+    kept = {path: os.open(path, os.O_PATH) for path in request["kept"] if _is_below(path, private)}
+    outputs = os.open(request["outputs"], os.O_PATH)
+    for folder in private:
+        size = f"size={request['scratch']},nr_inodes=100k,mode=0700".encode()
+        _mount(b"tmpfs", folder.encode(), b"tmpfs", _NOSUID_NODEV, size)
+    os.mkdir("/tmp/home")
+    for path, descriptor in [*kept.items(), (f"{request['cwd']}/outputs", outputs)]:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            os.makedirs(path, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            open(path, "x").close()
+        _mount(f"/proc/self/fd/{descriptor}".encode(), path.encode(), b"", _BIND, b"")
+        os.close(descriptor)
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
+
+
+def _own_proc() -> None:
+    """A read-only view of the own processes alone; where that is refused, of the outer ones.
+
+    Read-only, because what root runs owns /proc/sys, which the whole machine obeys.
+    """
+    _libc.mount(b"proc", b"/proc", b"proc", _NOSUID_NODEV | _NOEXEC, None)
+    _mount(b"none", b"/proc", b"", _READ_ONLY_AGAIN | _NOSUID_NODEV | _NOEXEC, b"")
+
+
+def become_kernel(request: dict[str, Any]) -> None:
+    """Turn this process into an IPython kernel; returns when it ends."""
+    os.chdir(request["cwd"])
+    for kind, most in (
+        (resource.RLIMIT_AS, 2 * request["memory"]),
+        (resource.RLIMIT_FSIZE, request["file_bytes"]),
+        (resource.RLIMIT_CORE, 0),
+        *(
+            [(resource.RLIMIT_NPROC, request["processes"])]
+            if request["isolated"] and _counts_own()
+            else []
+        ),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+    if request["isolated"]:
+        drop_privileges()
+    os.environ.update(request["environment"])
+    from ipykernel.kernelapp import IPKernelApp
+
+    app = IPKernelApp.instance()
+    app.initialize(["-f", request["connection"], "--HistoryManager.enabled=False"])
+    app.start()
+
+
+def _counts_own() -> bool:
+    """Whether the limit of processes counts those of this world alone (Linux 5.14)."""
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor)) >= (5, 14)
+
+
+def drop_privileges() -> None:
+    """Give up every capability, for good.
+
+    Raises:
+        OSError: it did not work.
+    """
+    _call(_libc.prctl, _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _call(_libc.capset, header, (ctypes.c_uint32 * 6)())
+
+
+def _mount(source: bytes, target: bytes, kind: bytes, flags: int, data: bytes) -> None:
+    _call(_libc.mount, source, target, kind, flags, data)
+
+
+def _call(function: Any, *arguments: Any) -> None:
+    if function(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
+
+
+if __name__ == "__main__":
+    main()
