@@ -1,0 +1,25 @@
+"""Wrong answers to Lab 1. Each must lose points in its own check and in no other.
+
+Sources stand for a whole solution cell; forgeries alter a copy of the reference artifacts in
+``outputs/<dataset>``, whose name says the data set.
+"""
+
+from autograder.labs.lab1_pruning.mutants import (
+    channels,
+    criteria,
+    encoding,
+    netadapt,
+    networks,
+    nm_sparsity,
+)
+
+MUTANTS = [
+    *criteria.MUTANTS,
+    *networks.SPARSE_MODEL,
+    *channels.MUTANTS,
+    *netadapt.MUTANTS,
+    *networks.FAST_MODEL,
+    *nm_sparsity.MUTANTS,
+    *encoding.MUTANTS,
+    *networks.COMPRESSED,
+]
