@@ -1,4 +1,4 @@
-"""A quantized VGG in integers alone: how the judge runs the networks of Lab 2.
+"""Run a quantized VGG in integers alone: the judge's executor for the networks of Lab 2.
 
 What was handed in are integers; this module checks that they are, then computes what the lab's text
 defines: codes of the image, int32 sums of products, fixed-point requantization (rounding half up),
@@ -32,7 +32,7 @@ class Layer:
     zero_point: int
 
 
-class Network:
+class IntegerVGG:
     """The VGG of ``channels``, from the tensors that were handed in.
 
     Args:
