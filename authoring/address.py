@@ -14,6 +14,11 @@ from pathlib import Path
 import codesign
 
 MARK = "<!-- badge -->"
+# Pages that name the repository; notebooks are stamped when they are built.
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"),
+    ".github/ISSUE_TEMPLATE/config.yml",
+)
 COLAB = "https://colab.research.google.com"
 SETUP = """\
 # Colab installs the course here; where it is installed already, this cell does nothing.
@@ -124,7 +129,7 @@ def write(root: Path, repo: str | None = None) -> Address:
         text = project.read_text(encoding="utf-8")
         project.write_text(_REPOSITORY.sub(rf"\g<1>https://github.com/{repo}\g<3>", text))
     new = read(root)
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in PAGES:
         if (page := root / name).exists():
             text = page.read_text(encoding="utf-8").replace(old.repository, new.repository)
             page.write_text(_LINK.sub(new.colab(""), text))

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
-from autograder.reports.commands import HERE, Lab, Root
+from autograder.reports.commands import HERE, Commands, Lab, Root
 
-app = typer.Typer(help="Make the course's notebooks.", add_completion=False, no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Make the course's notebooks.", add_completion=False, no_args_is_help=True
+)
+new = typer.Typer(help="Write the skeleton of a lecture or a lab.", no_args_is_help=True)
+app.add_typer(new, name="new")
 
 
 @app.command()
@@ -31,12 +35,53 @@ def build(
     problems = []
     for path in paths or known:
         if check:
-            problems += notebooks.check(path)
-        else:
+            problems += [f"{path.name}: {problem}" for problem in notebooks.check(path)]
+            continue
+        try:
             print(f"built {notebooks.build(path, execute=execute)}")
+        except ValueError as error:  # a cell raised: its traceback is in the message, ours is not
+            problems.append(str(error))
     for problem in problems:
         print(problem)
     raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def run(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="percent sources or notebooks; default: all")
+    ] = None,
+    root: Root = HERE,
+    short: Annotated[bool, typer.Option("--short", help="less work, the same asserts")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="notebooks at a time; default: number of cores")
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(min=1, help="seconds a notebook; default: 180 a lecture, 600 a lab"),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="write the times to this Markdown file")
+    ] = None,
+) -> None:
+    """Execute notebooks against the installed library, in temporary copies of their folders."""
+    from authoring import run as runner
+
+    if not paths:
+        from authoring import notebooks
+
+        paths = notebooks.sources(root.resolve())
+    results = []
+    try:
+        for ran in runner.run(paths, short=short, jobs=jobs, limit_s=limit):
+            print(ran, flush=True)
+            results.append(ran)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if table is not None:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text(runner.table(results), encoding="utf-8")
+    raise typer.Exit(1 if any(ran.failure for ran in results) else 0)
 
 
 @app.command()
@@ -44,7 +89,40 @@ def release(lab: Lab, root: Root = HERE) -> None:
     """Generate labs/LAB from solutions/LAB with nbgrader."""
     from autograder.intake.release import generate
 
-    print(generate(root.resolve(), lab))
+    try:
+        print(generate(root.resolve(), lab))
+    except (ValueError, RuntimeError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@new.command()
+def lecture(
+    number: Annotated[str, typer.Argument(help="two digits, 02 for Lecture 2")],
+    title: Annotated[str, typer.Argument(help="its title, in quotes")],
+    root: Root = HERE,
+) -> None:
+    """Write lectures/NUMBER_TITLE.py with every section that a lecture has."""
+    from authoring import skeletons
+
+    try:
+        made = skeletons.lecture(root.resolve(), number, title)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    print(skeletons.told(root.resolve(), made))
+
+
+@new.command("lab")
+def new_lab(
+    name: Annotated[str, typer.Argument(help="labN_topic, as lab7_kernels")], root: Root = HERE
+) -> None:
+    """Write the source of lab NAME, and its folder with targets, checks, mutants, valid answers."""
+    from authoring import skeletons
+
+    try:
+        made = skeletons.lab(root.resolve(), name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    print(skeletons.told(root.resolve(), made))
 
 
 @app.command()
@@ -55,8 +133,11 @@ def stamp(
     """Write the repository's address (owner/name) into badges and setup cells."""
     from authoring import notebooks
 
-    for path in notebooks.stamp(root.resolve(), repo):
-        print(f"stamped {path}")
+    try:
+        for path in notebooks.stamp(root.resolve(), repo):
+            print(f"stamped {path}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 if __name__ == "__main__":

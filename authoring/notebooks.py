@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
-from authoring import address
+from authoring import address, points
 from autograder.intake.release import generate
 from codesign import datasets
 
@@ -46,7 +46,7 @@ def labs(root: Path) -> list[str]:
 
 
 def build(source: Path, *, execute: bool = True) -> Path:
-    """Fill badge and setup cell, build the notebook beside ``source`` and return its path.
+    """Fill badge, setup cell and points, build the notebook beside ``source``, return its path.
 
     Args:
         source: the percent source.
@@ -59,7 +59,7 @@ def build(source: Path, *, execute: bool = True) -> Path:
     """
     source = Path(source).resolve()
     text = source.read_text(encoding="utf-8")
-    if (new := address.filled(text, source)) != text:
+    if (new := points.filled(address.filled(text, source), source)) != text:
         _write(source, new)
     notebook, target = assemble(source), source.with_suffix(".ipynb")
     if execute:
@@ -81,15 +81,17 @@ def check(source: Path) -> list[str]:
     try:
         text = source.read_text(encoding="utf-8")
         stamped = address.filled(text, source) == text
+        pointed = points.filled(text, source) == text
     except ValueError as error:
         return [str(error)]
     if not target.exists():
-        return [f"{target.name} is missing; `autograder build {source.name}` makes it"]
+        return [f"{target.name} is missing; `course build {source.name}` makes it"]
     try:
         wanted, found = assemble(source), nbformat.read(target, as_version=4)
     except ValueError as error:
         return [f"{target.name} is no notebook: {error}"]
-    problems = [] if stamped else ["badge or setup cell is not what `autograder stamp` writes"]
+    problems = [] if stamped else ["badge or setup cell is not what `course stamp` writes"]
+    problems += [] if pointed else ["points are not those of the lab's targets.toml"]
     problems += _step_problems(wanted, found)
     if found.metadata.get("codesign", {}).get("code_sha256") != code_sha256(wanted):
         problems.append("outputs are stale: the code changed since they were made")

@@ -1,4 +1,4 @@
-"""``autograder``: the commands of a course. ``make help`` lists the ones used every day.
+"""The command line ``autograder``. ``make help`` lists the commands used every day.
 
 Everything that takes time to import (PyTorch, nbgrader) is imported by the command that needs it.
 """
@@ -15,9 +15,11 @@ from typing import Annotated
 import typer
 
 from autograder.reports import commands
-from autograder.reports.commands import HERE, Lab, Root, known_lab
+from autograder.reports.commands import HERE, Commands, Lab, Root, known_lab
 
-app = typer.Typer(help="Judge the labs of the course.", add_completion=False, no_args_is_help=True)
+app = typer.Typer(
+    cls=Commands, help="Judge the labs of the course.", add_completion=False, no_args_is_help=True
+)
 
 Unisolated = Annotated[bool, typer.Option("--unisolated", help="run submissions unprotected")]
 
@@ -107,12 +109,16 @@ def grade(
     retrain_hours: Annotated[float, typer.Option(min=0.01, help="deadline of one student")] = 2.0,
 ) -> None:
     """Grade every submission of LAB into nbgrader's gradebook."""
-    from autograder.grading import judge, run
-    from autograder.intake.course import NotReleased
-    from autograder.reports import class_report
-
     if retrain and not student:
         raise typer.BadParameter("--retrain takes long; name the students with --student")
+    if scheduler is None and workers != 0:
+        from autograder.grading import pool
+
+        pool.warm_up()  # workers import PyTorch while this process imports nbgrader
+    from autograder.grading import run
+    from autograder.intake.course import NotReleased
+    from autograder.reports import class_report
+    from autograder.sandbox.isolation import NotIsolated
 
     try:
         done = list(
@@ -126,7 +132,7 @@ def grade(
                 resume=resume,
             )
         )
-    except (judge.NotIsolated, NotReleased, FileNotFoundError) as error:
+    except (NotIsolated, NotReleased, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     print(class_report.text(sorted(done, key=lambda one: one.student), lab))
     print(f"\nnext: autograder report {lab}; autograder queue {lab}")
@@ -135,12 +141,12 @@ def grade(
 
 
 def _retrain(root: Path, lab: str, students: list[str], unisolated: bool, hours: float) -> None:
-    from autograder.grading import judge
     from autograder.intake.course import Course
     from autograder.reports import retrain
+    from autograder.sandbox.isolation import isolation
 
     course = Course.at(root)
-    isolated, deadline_s = judge.isolation(unisolated or None), 3_600 * hours
+    isolated, deadline_s = isolation(unisolated or None), 3_600 * hours
     for student in students:
         again = retrain.retrain(course, lab, student, isolated=isolated, deadline_s=deadline_s)
         print(f"\n{retrain.text(again)}\n{retrain.write(again, lab, course.root)}")
@@ -158,19 +164,29 @@ def prove(
     root: Root = HERE,
     dataset: Images = None,
     out: Annotated[Path | None, typer.Option(help="folder for the matrices")] = None,
+    spare: Annotated[
+        bool, typer.Option("--spare", help="judge of what the ledger knows a random part alone")
+    ] = False,
     unisolated: Unisolated = False,
 ) -> None:
     """Show that the grader works: reference full, release 0, every mutant caught."""
-    from autograder.grading import judge
+    from autograder.contract.definition import find
     from autograder.intake.course import Course
-    from autograder.proof import prove
+    from autograder.proof import ledger, prove
+    from autograder.sandbox.isolation import NotIsolated, isolation
 
     course = Course.at(root)
-    isolated, holes = judge.isolation(unisolated or None), []
+    try:
+        isolated, holes = isolation(unisolated or None), []
+    except NotIsolated as error:
+        raise typer.BadParameter(str(error)) from None
     for name in lab or course.labs():
-        lines = []
+        lines, known = [], ledger.read(find(name)) if spare else None
         for images in dataset or available():
-            lines += prove.prove(course, name, images, isolated=isolated)
+            try:
+                lines += prove.prove(course, name, images, isolated=isolated, known=known)
+            except FileNotFoundError as error:
+                raise typer.BadParameter(str(error)) from None
         found = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
         found += prove.missing(name)
         print(prove.markdown(lines, name))
@@ -180,7 +196,10 @@ def prove(
             (out / f"{name}.json").write_text(prove.to_json(lines), encoding="utf-8")
         for hole in found:
             print(f"hole: {hole}")
-        print(f"{name}: {len(lines)} lines, {len(found)} holes")
+        judged = sum(not line.spared for line in lines)
+        print(f"{name}: {len(lines)} lines, {judged} judged, {len(found)} holes")
+        if not spare and find(name).folder:
+            prove.record(find(name), lines)
         holes += found
     raise typer.Exit(1 if holes else 0)
 
@@ -198,7 +217,10 @@ def calibrate(
 
     course = Course.at(root)
     for name in dataset or available():
-        measured = calibrate.calibrate(course, lab, name, range(seeds))
+        try:
+            measured = calibrate.calibrate(course, lab, name, range(seeds))
+        except FileNotFoundError as error:
+            raise typer.BadParameter(str(error)) from None
         calibrate.write(lab, name, measured)
         for check, figures in measured.items():
             for figure, values in figures.items():

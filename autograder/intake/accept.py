@@ -1,4 +1,4 @@
-"""Intake: what of a submission is let in before anything runs.
+"""Validate a submission before anything runs: transplant its answers into the released notebook.
 
 The notebook that is executed is the released one with the student's answers put into its solution
 cells by id; everything else a student may have changed (tags, points, checks, metadata, extra
@@ -19,11 +19,15 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.contract import artifacts
 from autograder.contract.cells import grade_id, is_solution
-from autograder.contract.exchange import ExchangeError, read_file
+from autograder.contract.files import (
+    ARTIFACT_NAME,
+    MAX_ARTIFACT_BYTES,
+    ExchangeError,
+    read_file,
+)
 from autograder.intake import archive, sanitize
-from codesign import datasets
+from codesign.places import DATASETS
 
 STUDENT_ID = re.compile(
     r"(?!.*\.\.)[\w@][\w@.+ '-]{0,99}"
@@ -47,7 +51,7 @@ class Transplanted:
 
 
 def transplant(release: Path, submitted: Path) -> Transplanted:
-    """The released notebook carrying the answers of ``submitted``.
+    """Put the answers of ``submitted`` into the released notebook.
 
     A submission that cannot be read gives the released notebook as it is, and the reason; so it
     is graded like an empty one, and never stops the others.
@@ -77,7 +81,7 @@ def transplant(release: Path, submitted: Path) -> Transplanted:
 
 
 def _answers(submitted: Path) -> dict[str, list[str]]:
-    """Sources of all cells with an id; read as plain JSON, whatever nbformat makes of it."""
+    """Read the sources of all cells with an id, as plain JSON, whatever nbformat makes of it."""
     try:
         content = json.loads(read_file(submitted, MAX_NOTEBOOK_BYTES).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -101,13 +105,13 @@ def _answers(submitted: Path) -> dict[str, list[str]]:
 
 
 def choose_dataset(outputs: Path, pinned: str | None, default: str) -> str:
-    """The image set that a submission is judged on.
+    """Choose the dataset that a submission is judged on.
 
     The instructor's choice if there is one, else the set with the most artifacts handed in.
     """
     if pinned:
         return pinned
-    counts = {name: len(list((outputs / name).glob("*.json"))) for name in datasets.DATASETS}
+    counts = {name: len(list((outputs / name).glob("*.json"))) for name in DATASETS}
     best = max(counts.values())
     return default if counts[default] == best else max(counts, key=lambda name: counts[name])
 
@@ -127,9 +131,9 @@ def copy_artifacts(outputs: Path, target: Path) -> list[str]:
     )
     for name in names[:MAX_FILES]:
         try:
-            if not artifacts.FILE_NAME.fullmatch(name):
+            if not ARTIFACT_NAME.fullmatch(name):
                 raise ExchangeError(f"{name[:100]!r} is no name of an artifact's file")
-            data = read_file(outputs / name, min(left, artifacts.MAX_ARTIFACT_BYTES))
+            data = read_file(outputs / name, min(left, MAX_ARTIFACT_BYTES))
         except ExchangeError as error:
             problems.append(f"outputs/{outputs.name}: {error}")
             continue
@@ -142,7 +146,7 @@ def copy_artifacts(outputs: Path, target: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Submission:
-    """A submission as it was let in, complete and independent of any folder."""
+    """An accepted submission, complete and independent of any folder."""
 
     notebook: NotebookNode
     artifacts: dict[str, bytes]  # "<dataset>/<file>"
@@ -151,13 +155,13 @@ class Submission:
 
 
 def submission(release: Path, handed_in: Path) -> Submission:
-    """What of the folder ``handed_in`` is let in; whatever is wrong with it becomes a problem."""
+    """Accept the submission in ``handed_in``; whatever is wrong with it becomes a problem."""
     with tempfile.TemporaryDirectory(prefix="codesign-intake-") as folder:
         content, problems = _content(handed_in, Path(folder) / "unpacked", release.name)
         taken = transplant(release, content / release.name)
         problems += taken.problems
         found: dict[str, bytes] = {}
-        for dataset in datasets.DATASETS:
+        for dataset in DATASETS:
             target = Path(folder) / dataset
             problems += copy_artifacts(content / "outputs" / dataset, target)
             files = sorted(target.iterdir())

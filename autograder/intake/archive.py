@@ -1,4 +1,4 @@
-"""Zip archives that students hand in: unpacked by name, count and size, nothing taken on trust.
+"""Unpack untrusted zip archives: bounded names, counts and sizes, no links.
 
 Only what a submission consists of comes out: the notebook and the files in ``outputs/<dataset>/``.
 Links, paths that leave the archive, encrypted or doubled entries are named and stay inside; an
@@ -16,9 +16,8 @@ import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from autograder.contract.artifacts import FILE_NAME, MAX_ARTIFACT_BYTES
-from autograder.contract.exchange import ExchangeError
-from codesign import datasets
+from autograder.contract.files import ARTIFACT_NAME, MAX_ARTIFACT_BYTES, ExchangeError
+from codesign.places import DATASETS
 
 MAX_ARCHIVE_BYTES = 64 * 2**20
 MAX_UNPACKED_BYTES = 128 * 2**20
@@ -88,7 +87,7 @@ def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _fault(entry: zipfile.ZipInfo, times: int) -> str:
-    """Why an entry stays in the archive, or nothing."""
+    """Say why an entry stays in the archive; empty: it does not."""
     path, mode = _path(entry), entry.external_attr >> 16
     if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         return "its path leaves the archive"
@@ -100,12 +99,12 @@ def _fault(entry: zipfile.ZipInfo, times: int) -> str:
 
 
 def _place(path: PurePosixPath, top: PurePosixPath, notebook: str) -> Path | None:
-    """Where a file of the archive goes; None: it belongs to no submission."""
+    """Find where a file of the archive goes; None: it belongs to no submission."""
     if not path.is_relative_to(top):
         return None
     parts = path.relative_to(top).parts
-    artifact = len(parts) == 3 and parts[0] == "outputs" and parts[1] in datasets.DATASETS
-    if parts == (notebook,) or (artifact and FILE_NAME.fullmatch(parts[2])):
+    artifact = len(parts) == 3 and parts[0] == "outputs" and parts[1] in DATASETS
+    if parts == (notebook,) or (artifact and ARTIFACT_NAME.fullmatch(parts[2])):
         return Path(*parts)
     return None
 

@@ -1,4 +1,4 @@
-"""``autograder collect``: what a learning management system exports, brought into ``submitted/``.
+"""Import submissions that a learning management system exported: ``autograder collect``.
 
 A flat folder (or one archive) of ``student_lab.zip`` files becomes nbgrader's layout, from which
 both ``autograder grade`` and ``nbgrader autograde`` go on. A pattern says where the student's id
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograder.contract.exchange import ExchangeError, read_file
+from autograder.contract.files import ExchangeError, read_file
 from autograder.intake import archive, folders
 from autograder.intake.accept import STUDENT_ID
 from autograder.intake.course import Course
@@ -76,7 +76,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _files(source: Path) -> Iterator[tuple[str, Path]]:
-    """Regular files below ``source`` by their names there; those of an archive one at a time."""
+    """Yield regular files below ``source`` by name; those of an archive one at a time."""
     if source.is_dir():
         for path in (p for p in folders.files(source) if p.is_file() and not p.is_symlink()):
             if not path.name.startswith("."):
@@ -116,7 +116,7 @@ def _collect_one(course: Course, lab: str, name: str, path: Path, student: str) 
 
 
 def _take(path: Path, staging: Path, notebook: str, *, is_archive: bool) -> str:
-    """Fill ``staging`` from one handed-in file; returns what there is to say about it."""
+    """Fill ``staging`` from one submitted file; return what there is to say about it."""
     try:
         data = read_file(path, archive.MAX_ARCHIVE_BYTES)
         if not is_archive:
@@ -145,7 +145,7 @@ def _keep_aside(course: Course, target: Path, student: str, lab: str) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    """Changes with every file's name and content; a folder that cannot be read equals none."""
+    """Hash every file's name and content; a folder that cannot be read equals none."""
     digest = hashlib.sha256()
     try:
         found = folders.files(folder)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
+import secrets
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config, PyFileConfigLoader
+
+from autograder.contract.environment import PUBLIC_SEED
 
 
 class NotReleased(LookupError):
@@ -58,17 +63,29 @@ class Course:
         return sorted(path.name for path in folder.glob("lab*") if path.is_dir())
 
     def students(self, lab: str) -> list[str]:
-        """Who handed in ``lab``, sorted."""
+        """Students with a submission of ``lab``, sorted."""
         pattern = self.folder("submitted", "*", lab)
         return sorted(path.parent.name for path in Path("/").glob(str(pattern)[1:]))
 
     def gradebook(self) -> Gradebook:
         """An open gradebook; close it, or use it as a context manager."""
-        return Gradebook(self.directory.db_url, self.directory.course_id)
+        with own_programs():
+            return Gradebook(self.directory.db_url, self.directory.course_id)
+
+
+@contextlib.contextmanager
+def own_programs() -> Iterator[None]:
+    """Put this interpreter's programs first on the path: nbgrader calls ``alembic`` by name."""
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def find_assignment(gradebook: Gradebook, lab: str) -> Any:
-    """nbgrader's record of ``lab``.
+    """Find nbgrader's record of ``lab``.
 
     Raises:
         NotReleased: there is none.
@@ -91,13 +108,28 @@ def run_converter(converter: Any) -> None:
     converter.force = True
     converter.log = logging.Logger("autograder.nbgrader", logging.WARNING)
     converter.log.addHandler(logging.StreamHandler(said))
-    path = os.environ["PATH"]
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"  # it calls `alembic`
     try:
-        with warnings.catch_warnings():
+        with own_programs(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # nbgrader's own models, not ours
             converter.start()
     except (NbGraderException, SystemExit) as error:
         raise NbGraderException(f"{error}\n{said.getvalue()[-4_000:]}") from None
-    finally:
-        os.environ["PATH"] = path
+
+
+def secret_seed(root: Path) -> int:
+    """Return the judge's secret seed of this course, drawn once, in ``<root>/.judge_seed``.
+
+    The same seed gives the same hidden cases, so that a grade can be reproduced.
+    """
+    path = root / ".judge_seed"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        text = path.read_text().strip()
+        if not text.isdecimal() or int(text) == PUBLIC_SEED:
+            raise ValueError(f"{path}: got {text!r}; allowed: a positive integer") from None
+        return int(text)
+    seed = 1 + secrets.randbelow(2**31 - 1)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{seed}\n")
+    return seed

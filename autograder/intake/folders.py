@@ -1,4 +1,4 @@
-"""Folders that somebody else filled: walked and removed at any depth, following no link.
+"""Walk and delete untrusted directory trees: no recursion, no symlinks followed.
 
 ``os.walk``, ``Path.rglob`` and ``shutil.rmtree`` call themselves for each level (Python 3.11), and
 folders nested a thousand deep end them with a RecursionError.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def walk(root: Path) -> Iterator[tuple[int, "os.DirEntry[str]"]]:
-    """Every entry below ``root`` with its depth there (1 for those that lie directly in it).
+    """Yield every entry below ``root`` with its depth (1: directly in it).
 
     Folders that vanish meanwhile are passed over.
 
@@ -35,14 +35,14 @@ def walk(root: Path) -> Iterator[tuple[int, "os.DirEntry[str]"]]:
 
 
 def files(root: Path) -> list[Path]:
-    """All that is no folder below ``root``, sorted; links are not followed. Raises like `walk`."""
+    """List all files below ``root``, sorted; links are not followed. Raises like `walk`."""
     return sorted(
         Path(entry.path) for _, entry in walk(root) if not entry.is_dir(follow_symlinks=False)
     )
 
 
 def empty(root: Path, keep: str = "") -> None:
-    """Remove what lies in the folder ``root`` but a link of the name ``keep``.
+    """Empty the folder ``root``, but for a link of the name ``keep``.
 
     What cannot be removed stays.
 
@@ -78,7 +78,7 @@ def empty(root: Path, keep: str = "") -> None:
 
 
 def remove(root: Path) -> None:
-    """Remove ``root``, if it is there, with all that lies in it; what cannot be removed stays."""
+    """Delete the tree ``root``, if it is there; what cannot be removed stays."""
     if root.is_symlink() or not root.is_dir():
         root.unlink(missing_ok=True)
         return

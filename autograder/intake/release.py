@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from nbgrader.converters import GenerateAssignment
 
-from autograder.intake.course import Course, run_converter
+from autograder.intake.course import Course, own_programs, run_converter
 
 
 def release(root: Path, lab: str) -> None:
@@ -32,7 +31,7 @@ def generate(root: Path, lab: str, into: Path | None = None) -> Path:
     if lab not in (known := Course.at(root).labs()):
         raise ValueError(f"got lab {lab!r}; allowed: {known}")
     folder = (into or root / "labs").resolve()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, own_programs():
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "nbgrader", "generate_assignment", lab, "--force"),
@@ -40,15 +39,9 @@ def generate(root: Path, lab: str, into: Path | None = None) -> Path:
                 f"--CourseDirectory.db_url=sqlite:///{scratch}/gradebook.db",
             ],
             cwd=root,
-            env=_with_own_tools(),
             capture_output=True,
             text=True,
         )
     if done.returncode:
         raise RuntimeError(f"nbgrader generate_assignment {lab} failed:\n{done.stderr[-4000:]}")
     return folder / lab
-
-
-def _with_own_tools() -> dict[str, str]:
-    """The environment, this interpreter's programs first: nbgrader calls ``alembic`` by name."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-"""What of a student's may reach the browser of whoever reads feedback or grades by hand.
+"""Sanitize students' cell output and Markdown before anybody opens it.
 
 nbgrader renders a judged notebook as it is, and formgrader does so on the origin of the
 instructor's own Jupyter server, where a script could do whatever she can. So what is stored is
@@ -52,7 +52,7 @@ class Plain(IPythonRenderer):
 
 
 def markdown(source: str) -> str:
-    """A student's Markdown, changed only where nbconvert would render something harmful.
+    """Sanitize Markdown, changing only what nbconvert would render as something harmful.
 
     What has HTML in it is stored as the HTML it renders to, where bleach finds nothing to refuse;
     else as a block of code, so that a person still sees all that was written.
@@ -94,18 +94,18 @@ def _is_allowed(tag: str, name: str, value: str) -> bool:
 
 
 def _rendered(source: str, renderer: IPythonRenderer | None = None) -> str:
-    """HTML of ``source``, by default as nbgrader makes it."""
+    """Render ``source`` as HTML, by default as nbgrader does."""
     return MarkdownWithMath(renderer=renderer or IPythonRenderer(escape=False)).render(source)
 
 
 def _fenced(source: str) -> str:
-    """``source`` as a block of code, which no renderer looks into."""
+    """Fence ``source`` as a block of code, which no renderer looks into."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", source)), default=0))
     return f"*Shown as it was written:*\n\n{fence}\n{source}\n{fence}"
 
 
 def output(made: NotebookNode) -> NotebookNode:
-    """A cell's output with what cannot run in a browser."""
+    """Keep of a cell's output what cannot run in a browser."""
     if "data" in made:
         made.data = {
             kind: content
@@ -117,7 +117,7 @@ def output(made: NotebookNode) -> NotebookNode:
 
 
 def without_paths(made: NotebookNode) -> NotebookNode:
-    """An output whose text does not say where this machine keeps its Python and the course."""
+    """Remove this machine's paths of Python and the course from an output."""
     for holder, names in ((made, TEXTS), (made.get("data", {}), ("text/plain",))):
         for name in names:
             if isinstance(said := holder.get(name), list):
@@ -128,7 +128,7 @@ def without_paths(made: NotebookNode) -> NotebookNode:
 
 
 def text(said: str) -> str:
-    """``said`` without the folders of this machine that tracebacks mention."""
+    """Remove the folders of this machine that tracebacks mention from ``said``."""
     for folder, name in _folders():
         said = said.replace(folder, name)
     return said
@@ -137,7 +137,7 @@ def text(said: str) -> str:
 @lru_cache(maxsize=1)
 def _folders() -> list[tuple[str, str]]:
     """The folders and what stands for them, inner ones first."""
-    course = Path(__file__).resolve().parents[1]
+    course = Path(__file__).resolve().parents[2]
     python = (Path(sys.prefix), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())
     names = {f"{Path.home()}/": "~/", str(course): "[course]"}
     names[f"{gettempdir()}/codesign-"] = "[judge]/"  # a kernel sees where its folders come from

@@ -1,4 +1,4 @@
-"""Command-line arguments that all commands share, and the commands that report on a class.
+"""Commands that report, and the argument types and error messages that all commands share.
 
 ``report LAB``, ``leaderboard LAB`` and ``queue LAB`` read what was graded and change nothing in the
 gradebook. ``--out`` takes a file, which says by its suffix what it is to hold, or a folder.
@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:  # nbgrader takes seconds to import
     from autograder.intake.course import Course
     from autograder.reports.roster import Entry
+
+
+class Commands(TyperGroup):
+    """Commands whose complaint about an argument is one line, neither a box nor a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named; a wrong argument ends with exit status 2."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            where = error.ctx.command_path if error.ctx else ctx.command_path
+            typer.echo(f"{where}: {error.message or error.format_message()}", err=True)
+            raise typer.Exit(2) from None
 
 
 def known_lab(name: str) -> str:
