@@ -1,4 +1,4 @@
-"""Matrix products in int8 and fp32, side by side in one interleaved run, one thread each.
+"""Time int8 and fp32 matrix products of C, torch and ONNX Runtime in one interleaved run.
 
 ``python benchmarks/int8_gemm.py`` prints a table: the reference kernel of Lab 2, the loop that the
 lab hands out, two fp32 kernels in C with the same compiler and flags, torch, and ONNX Runtime in

@@ -1,4 +1,4 @@
-"""Checkpoints: weights in safetensors, everything else in JSON beside them.
+"""Save and load checkpoints: weights in safetensors, everything else in JSON beside them.
 
 The JSON holds the config that rebuilds the model, the command, seed and accuracy that made it, and
 the sha256 of the weights, which is checked on load. Pickle is never read or written: loading a
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from codesign import models
+from codesign import models, places
 
 
 def save(stem: str | Path, model: nn.Module, **record: Any) -> Path:
@@ -168,19 +167,13 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folders() -> tuple[Path, ...]:
-    """Where checkpoints that come with the course may be: ``data/``, or the installed wheel."""
-    checkout = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
-    return checkout, Path(str(files("codesign"))) / "_data" / "checkpoints"
-
-
 def shipped(name: str, dataset: str) -> Path:
     """Stem of a checkpoint that comes with the course: in ``data/``, or in the installed wheel.
 
     Raises:
         FileNotFoundError: there is none; says the command that makes it.
     """
-    for root in folders():
+    for root in places.checkpoint_folders():
         if (root / dataset / f"{name}.json").exists():
             return root / dataset / name
     raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""CIFAR-10 as it lies on disk: an image folder, a zip of one, or torchvision's batches.
+"""Read CIFAR-10 from disk: an image folder, a zip of one, or torchvision's batches.
 
 Everything is checked before anything is handed on: names, counts, sizes, every image. Files may be
 broken or hostile; the answer is an error that names the file. Caching and choice of the set are

@@ -1,4 +1,4 @@
-"""Counted cost: parameters, nonzeros, MACs, peak activation memory, serialized bytes.
+"""Count a model's costs: parameters, nonzeros, MACs, peak activation memory, serialized bytes.
 
 Nothing here is timed (:mod:`codesign.measure` does that) and nothing is estimated: every figure is
 a count that can be repeated by hand. A MAC is one multiply and one add; zeros are counted as work,

@@ -1,4 +1,4 @@
-"""Two image sets of one shape (3x32x32, ten classes), one code path.
+"""Load the course's datasets: two image sets of one shape (3x32x32, ten classes), and text.
 
 ``cifar10`` is the real one and comes from files that are already there; ``glyphs``
 (:mod:`codesign.glyphs`) is generated, so that nothing need be downloaded. Both are decoded once
@@ -20,9 +20,8 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from codesign import checkpoints, cifar10, glyphs
+from codesign.places import DATASETS, SPLITS, cache_dir, cache_file
 
-DATASETS = ("cifar10", "glyphs")
-SPLITS = ("train", "val", "test")
 SHAPE = (3, 32, 32)
 
 
@@ -71,14 +70,6 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def cache_dir() -> Path:
-    """``$CODESIGN_CACHE``, else ``$XDG_CACHE_HOME/codesign``, else ``~/.cache/codesign``."""
-    base = os.environ.get("CODESIGN_CACHE")
-    if base:
-        return Path(base).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codesign"
-
-
 def choose(name: str | None = None) -> tuple[str, str]:
     """The set to use and the reason: the argument, ``$CODESIGN_DATASET``, or what is there.
 
@@ -119,12 +110,6 @@ def load(name: str | None = None, split: str = "train", *, quiet: bool = False) 
     if not quiet:
         print(f"{name} ({why}): {len(tensors['labels']):,} images for {split}")
     return ImageSet(tensors["images"], tensors["labels"], card)
-
-
-def cache_file(name: str, split: str) -> Path:
-    """The decoded split; glyphs carry their generator's version, so a new one is a new file."""
-    version = f"-v{glyphs.VERSION}" if name == "glyphs" else ""
-    return cache_dir() / f"{name}{version}-{split}.safetensors"
 
 
 def prepare(name: str, split: str) -> Path:

@@ -1,4 +1,4 @@
-"""The embedded image set: ten letters from the typefaces that matplotlib ships.
+"""Generate the dataset ``glyphs``: ten letters from the typefaces that matplotlib ships.
 
 Each image is a letter in a random typeface, under a random affine map and colour, on a textured
 background, with pieces of other letters around it, a bar across it, blur and noise. It is a
@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
-VERSION = 1  # raise it when any image changes: caches and checkpoints depend on it
+from codesign import places
+
 LETTERS = "BDEFGKOPQR"
 DISTRACTORS = "ACHIJLMNSTUVWXYZ"
 TYPEFACES = (
@@ -51,7 +52,9 @@ def generate(split: str, seed: int = 0, count: int | None = None) -> tuple[np.nd
     images, labels = [], []
     chunks = range(0, total, CHUNK)
     for start in tqdm(chunks, desc=f"drawing glyphs, {split}", leave=False, disable=total < 5_000):
-        stream = np.random.SeedSequence([VERSION, list(SIZES).index(split), seed, start])
+        stream = np.random.SeedSequence(
+            [places.GLYPHS_VERSION, list(SIZES).index(split), seed, start]
+        )
         rng = np.random.Generator(np.random.PCG64(stream))
         n = min(CHUNK, total - start)
         label = rng.permutation(np.arange(n) % len(LETTERS))

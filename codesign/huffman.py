@@ -1,4 +1,4 @@
-"""The bit stream of Deep Compression: canonical Huffman codes and their strict decoder.
+"""Canonical Huffman coding of weights as in Deep Compression, with a strict decoder.
 
 A canonical code is fixed by its code lengths alone, so a file stores one small length for each
 symbol and no tree (as RFC 1951, section 3.2.2, does). A stream is a list of entries, each a gap

@@ -1,4 +1,4 @@
-"""A network of integers: what a microcontroller executes, and the exact answer it has to give.
+"""Int8 networks and their exact reference executor: the answer a microcontroller has to give.
 
 The scheme is that of Lectures 5 and 6: int8 activations with a zero point, int8 weights symmetric
 for each output channel, int32 sums, fixed-point requantization. Tensors lie as height, width,

@@ -1,4 +1,4 @@
-"""The memory allocator of this process, set for large blocks that come and go.
+"""Configure glibc's malloc for large activation buffers that are freed and allocated again.
 
 What a batch needs, the next batch needs again. By default glibc hands large freed blocks back to
 the system, and a fifth of the time of an evaluation goes into fresh pages: ``training.evaluate`` of

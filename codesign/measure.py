@@ -1,4 +1,4 @@
-"""Measured cost: latency, as medians of paired and interleaved runs.
+"""Measure latency: medians of paired, interleaved runs, with the machine they were taken on.
 
 One machine's clock speed, caches and neighbours change from second to second, so two numbers are
 only comparable when they were taken alternately. ``latency`` runs every candidate once in each
@@ -8,17 +8,17 @@ laptop does not show to a program. Taught in Lecture 3.
 
 from __future__ import annotations
 
-import platform
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from codesign import processor
 
 
 @dataclass(frozen=True)
@@ -157,17 +157,16 @@ def inference(
     return call
 
 
-@lru_cache(maxsize=8)
-def _machine(threads: int) -> str:
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        name = names[0] if names else name
-    return f"{name}, {threads} threads, torch {torch.__version__}"
-
-
 def machine() -> str:
     """Processor, torch threads and torch version: what a figure was measured on."""
-    return _machine(torch.get_num_threads())
+    facts = machine_facts()
+    threads = facts["threads"]
+    count = f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"{processor.this()}, {count}, torch {facts['torch']}"
+
+
+def machine_facts() -> dict[str, Any]:
+    """What :func:`machine` says, field by field, in JSON's types."""
+    facts = asdict(processor.this())
+    facts["instruction_sets"] = list(facts["instruction_sets"])
+    return facts | {"threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -1,4 +1,4 @@
-"""C for this machine, compiled from a notebook and called with tensors.
+"""Compile C source for the host from a notebook, and call it with tensors.
 
 ``ziglang`` (clang and lld as a wheel) compiles a source text with the instructions of the CPU that
 it runs on; the library is kept in the cache, by a hash of everything that went into it. Lectures 5,

@@ -1,4 +1,4 @@
-"""How every figure of the course looks: theme, semantic colours, Pareto fronts, sliders, claims.
+"""Plot the course's figures: theme, semantic colours, Pareto fronts, sliders, claims tables.
 
 A model is a line, a measurement is a marker with its spread. :func:`explore` is a live slider in a
 kernel and small multiples in a static build, which the environment variable ``CODESIGN_STATIC=1``

@@ -1,4 +1,4 @@
-"""From a trained network to one of integers, without training: ranges, scales, fixed-point numbers.
+"""Post-training quantization: make an int8 network of a trained float one, without training.
 
 The graph is traced, batch norm is folded, a ReLU becomes the clamp of an integer, and the values
 of some images set the range of every activation (Lectures 5 and 6). Left out: max pooling, other
@@ -113,10 +113,17 @@ class _Lowering:
         mantissa, shift = fixed_point((source.scale * scale).numpy() / output.scale)
         self.operators.append(
             Operator(
-                kind, (source.name,), output.name, codes.contiguous().numpy(),
-                _int32(bias.double() / (source.scale * scale)), mantissa, shift, stride, padding,
+                kind=kind,
+                inputs=(source.name,),
+                output=output.name,
+                weight=codes.contiguous().numpy(),
+                bias=_int32(bias.double() / (source.scale * scale)),
+                mantissa=mantissa,
+                shift=shift,
+                stride=stride,
+                padding=padding,
             )
-        )  # fmt: skip
+        )
 
     def _linear(self, node: fx.Node, layer: nn.Linear) -> None:
         """The last layer: one scale for all classes, its sums are the logits."""
@@ -133,7 +140,15 @@ class _Lowering:
         none = np.empty(0, np.int32)
         bias = _int32(_bias(layer).double() / (source.scale * scale))
         self.operators.append(
-            Operator("linear", (source.name,), name, codes, bias, none, none.astype(np.int8))
+            Operator(
+                kind="linear",
+                inputs=(source.name,),
+                output=name,
+                weight=codes,
+                bias=bias,
+                mantissa=none,
+                shift=none.astype(np.int8),
+            )
         )
 
     def _add(self, node: fx.Node) -> None:
@@ -150,7 +165,15 @@ class _Lowering:
         none = np.empty(0, np.int8)
         shifts = np.array([shift], np.int8)
         self.operators.append(
-            Operator("add", names, output.name, none, none.astype(np.int32), mantissa, shifts)
+            Operator(
+                kind="add",
+                inputs=names,
+                output=output.name,
+                weight=none,
+                bias=none.astype(np.int32),
+                mantissa=mantissa,
+                shift=shifts,
+            )
         )
 
     def _mean(self, node: fx.Node) -> None:
@@ -166,7 +189,13 @@ class _Lowering:
         none = np.empty(0, np.int8)
         self.operators.append(
             Operator(
-                "mean", (source.name,), output.name, none, none.astype(np.int32), mantissa, shift
+                kind="mean",
+                inputs=(source.name,),
+                output=output.name,
+                weight=none,
+                bias=none.astype(np.int32),
+                mantissa=mantissa,
+                shift=shift,
             )
         )
 

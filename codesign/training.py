@@ -1,4 +1,4 @@
-"""Training and evaluation: seeded, resumable, with a progress bar.
+"""Train and evaluate image classifiers: seeded, resumable, with a progress bar.
 
 One optimizer (SGD, Nesterov momentum, one-cycle cosine schedule) and one augmentation (random
 crop, optionally flip). Every epoch draws from its own generator, so a run that was cut resumes to
@@ -7,10 +7,8 @@ the same weights. Leaves out mixed precision and several devices. Used from Lect
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,13 @@ from tqdm.auto import tqdm
 
 from codesign import checkpoints, datasets, malloc, models
 from codesign.datasets import ImageSet, normalize
+from codesign.resumable import (
+    History,
+    final_model,
+    restore_state,
+    save_state,
+    state_file,
+)
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -63,14 +68,6 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 100) -> float:
         correct += int((logits.argmax(1) == data.labels[start : start + batch_size]).sum())
     model.train(was_training)
     return correct / len(data)
-
-
-@dataclass
-class History:
-    """What a run measured: mean loss of each epoch, and validation accuracy (0..1) if asked for."""
-
-    loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
 
 
 def fit(
@@ -138,7 +135,7 @@ def fit(
         model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )
     history = History()
-    step = _take_up(resume, settings, model, optimizer, history) if resume else 0
+    step = restore_state(resume, settings, model, optimizer, history) if resume else 0
     with tqdm(total=total, initial=step, desc=desc, unit="step", leave=False) as bar:
         while step < total:
             epoch = step // per_epoch
@@ -165,7 +162,7 @@ def fit(
                 history.val_accuracy.append(evaluate(model, val))
                 bar.set_postfix(loss=history.loss[-1], val=history.val_accuracy[-1])
             if resume:
-                _store(resume, settings, step, model, optimizer, history)
+                save_state(resume, settings, step, model, optimizer, history)
     model.eval()
     return history
 
@@ -201,70 +198,6 @@ def augment(
         columns = torch.where(mirrored, columns.flip(1), columns)
     index = torch.arange(n)[:, None, None]
     return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-# --- state of an unfinished run ------------------------------------------------------------------
-
-
-def state_file(stem: str | Path) -> Path:
-    """Where :func:`fit` keeps the state of a run with this ``resume`` stem."""
-    stem = Path(stem)
-    return stem.with_name(f"{stem.name}.state")  # with_suffix would cut a dotted name
-
-
-def _store(
-    stem: Path,
-    settings: dict[str, Any],
-    step: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    history: History,
-) -> None:
-    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    for i, parameter in enumerate(model.parameters()):
-        tensors[f"momentum.{i}"] = optimizer.state[parameter]["momentum_buffer"].contiguous()
-    record = json.dumps({"settings": settings, "step": step, "history": vars(history)})
-    # one file: weights and step stay together
-    checkpoints.write_tensors(state_file(stem), tensors, {"run": record})
-
-
-def _take_up(
-    stem: Path,
-    settings: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    history: History,
-) -> int:
-    path = state_file(stem)
-    if not path.exists():
-        return 0
-    record = json.loads(checkpoints.metadata(path)["run"])
-    if record["settings"] != settings:
-        raise ValueError(
-            f"{path} belongs to a run with {record['settings']}, this one has {settings}; "
-            "delete the file to start again"
-        )
-    tensors = checkpoints.tensors(path)
-    weights = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path} belongs to another network: {error}") from None
-    _channels_last(model)
-    for i, parameter in enumerate(model.parameters()):
-        buffer = tensors[f"momentum.{i}"].clone(memory_format=torch.preserve_format)
-        optimizer.state[parameter]["momentum_buffer"] = buffer
-    history.loss = record["history"]["loss"]
-    history.val_accuracy = record["history"]["val_accuracy"]
-    return int(record["step"])
-
-
-def _ended(stem: Path, model: nn.Module) -> nn.Module:
-    """A copy of ``model`` with the weights that the run ``stem`` ended with."""
-    tensors = checkpoints.tensors(state_file(stem))
-    copy = models.build(model.config)  # type: ignore[arg-type]
-    copy.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    return _channels_last(copy).eval()
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
@@ -321,7 +254,7 @@ def recipe(
     for i, (cycle, chosen) in enumerate(zip(cycles, RECIPES[name, dataset], strict=True)):
         settings = dict(chosen)
         teachers = [
-            _ended(cycles[teacher], model)
+            _channels_last(final_model(cycles[teacher], model))
             if isinstance(teacher, int)
             else checkpoints.load(checkpoints.shipped(teacher, dataset))
             for teacher in settings.pop("teachers", [])

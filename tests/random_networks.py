@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import nn
 
 from codesign import models
 from codesign.hardware.layout import Layout
-from codesign.int8 import Kind, Network, Operator, Tensor
+from codesign.int8 import Network
 
 fours = st.integers(1, 4).map(lambda n: 4 * n)
 
@@ -69,27 +68,6 @@ def configs(draw: Any, widths: st.SearchStrategy[int] = fours) -> dict[str, Any]
 def built(config: dict[str, Any], seed: int, tiny: bool = False) -> nn.Module:
     """The network of a config, randomized."""
     return randomized(models.build(config), seed, tiny)
-
-
-def single(
-    kind: Kind, channels: int, outputs: int, size: int, height: int, width: int, stride: int = 1
-) -> Network:
-    """One random convolution on ``[height, width, channels]``, padded to keep the size."""
-    pick = np.random.default_rng(0)
-    shape = (size, size, channels) if kind == "depthwise" else (outputs, size, size, channels)
-    weight = pick.integers(-127, 128, shape).astype(np.int8)
-    bias = pick.integers(-1_000, 1_000, outputs).astype(np.int32)
-    mantissa = pick.integers(2**30, 2**31, outputs).astype(np.int32)
-    shift = np.full(outputs, 41, np.int8)
-    operator = Operator(
-        kind, ("image",), "y", weight, bias, mantissa, shift, stride, size // 2
-    )  # fmt: skip
-    extent = tuple((n + 2 * (size // 2) - size) // stride + 1 for n in (height, width))
-    tensors = (
-        Tensor("image", (height, width, channels), 0.1, -20),
-        Tensor("y", (*extent, outputs), 0.1, 5),
-    )
-    return Network({tensor.name: tensor for tensor in tensors}, [operator])
 
 
 def stages(network: Network) -> list[int]:

@@ -1,4 +1,4 @@
-"""Microcontroller cores with their cycles, and boards with their memories.
+"""Data of Cortex-M cores (cycles of each instruction) and boards (flash, SRAM, clock).
 
 Cycles are those of each core's technical reference manual; where the manual gives a range (the
 refill of the pipeline after a branch, divisions, long products) one value stands, named at its
@@ -49,48 +49,49 @@ CORES = {
     core.name: core
     for core in (
         Core(
-            "cortex-m0+",
-            "cortex_m0plus",
-            arm.UC_CPU_ARM_CORTEX_M0,
-            False,
-            1,
-            2,
-            2,
-            {"bl": 2},  # 3 with the refill
-            "ARM DDI 0484C, table 3-1; with the single-cycle multiplier",
+            name="cortex-m0+",
+            cpu="cortex_m0plus",
+            model=arm.UC_CPU_ARM_CORTEX_M0,
+            fpu=False,
+            refill=1,
+            load=2,
+            load_next=2,
+            cycles={"bl": 2},  # 3 with the refill
+            source="ARM DDI 0484C, table 3-1; with the single-cycle multiplier",
         ),
         Core(
-            "cortex-m3",
-            "cortex_m3",
-            arm.UC_CPU_ARM_CORTEX_M3,
-            False,
-            2,
-            2,
-            1,
-            {**_DIVIDE, "mla": 2, "mls": 2, "smull": 4, "umull": 4, "smlal": 5, "umlal": 5},
-            "ARM DDI 0337I, table 3-1; P = 2 of 1 to 3, long products 4 of 3 to 5, 5 of 4 to 7",
+            name="cortex-m3",
+            cpu="cortex_m3",
+            model=arm.UC_CPU_ARM_CORTEX_M3,
+            fpu=False,
+            refill=2,
+            load=2,
+            load_next=1,
+            cycles={**_DIVIDE, "mla": 2, "mls": 2, "smull": 4, "umull": 4, "smlal": 5, "umlal": 5},
+            source="ARM DDI 0337I, table 3-1; P = 2 of 1 to 3, long products 4 of 3 to 5, "
+            "5 of 4 to 7",
         ),
         Core(
-            "cortex-m4",
-            "cortex_m4+vfp4d16sp",
-            arm.UC_CPU_ARM_CORTEX_M4,
-            True,
-            2,
-            2,
-            1,
-            {**_DIVIDE, **_FLOAT},
-            "ARM DDI 0439D, tables 3-1 and 7-1; P = 2 of 1 to 3",
+            name="cortex-m4",
+            cpu="cortex_m4+vfp4d16sp",
+            model=arm.UC_CPU_ARM_CORTEX_M4,
+            fpu=True,
+            refill=2,
+            load=2,
+            load_next=1,
+            cycles={**_DIVIDE, **_FLOAT},
+            source="ARM DDI 0439D, tables 3-1 and 7-1; P = 2 of 1 to 3",
         ),
         Core(
-            "cortex-m7",
-            "cortex_m7+fp_armv8d16sp",
-            arm.UC_CPU_ARM_CORTEX_M7,
-            True,
-            2,
-            2,
-            1,
-            {**_DIVIDE, **_FLOAT},
-            "no table is published; counted like a Cortex-M4, without the second issue slot",
+            name="cortex-m7",
+            cpu="cortex_m7+fp_armv8d16sp",
+            model=arm.UC_CPU_ARM_CORTEX_M7,
+            fpu=True,
+            refill=2,
+            load=2,
+            load_next=1,
+            cycles={**_DIVIDE, **_FLOAT},
+            source="no table is published; counted like a Cortex-M4, without the second issue slot",
         ),
     )
 }
@@ -121,17 +122,40 @@ class Board:
 BOARDS = {
     board.name: board
     for board in (
-        Board("m4", "cortex-m4", 1024 * KIB, 256 * KIB, 100e6, "the course's default"),
         Board(
-            "stm32f407", "cortex-m4", 1024 * KIB, 128 * KIB, 168e6,
-            "ST DS8626, STM32F407xG; the 64 KiB of core-coupled memory left out",
+            name="m4",
+            core="cortex-m4",
+            flash_bytes=1024 * KIB,
+            sram_bytes=256 * KIB,
+            clock_hz=100e6,
+            source="the course's default",
         ),
         Board(
-            "stm32f746", "cortex-m7", 1024 * KIB, 320 * KIB, 216e6, "ST DS10916, STM32F746xG"
+            name="stm32f407",
+            core="cortex-m4",
+            flash_bytes=1024 * KIB,
+            sram_bytes=128 * KIB,
+            clock_hz=168e6,
+            source="ST DS8626, STM32F407xG; the 64 KiB of core-coupled memory left out",
         ),
-        Board("small", "cortex-m0+", 256 * KIB, 32 * KIB, 48e6, "a small one, no product's"),
+        Board(
+            name="stm32f746",
+            core="cortex-m7",
+            flash_bytes=1024 * KIB,
+            sram_bytes=320 * KIB,
+            clock_hz=216e6,
+            source="ST DS10916, STM32F746xG",
+        ),
+        Board(
+            name="small",
+            core="cortex-m0+",
+            flash_bytes=256 * KIB,
+            sram_bytes=32 * KIB,
+            clock_hz=48e6,
+            source="a small one, no product's",
+        ),
     )
-}  # fmt: skip
+}
 
 
 @lru_cache(maxsize=100_000)

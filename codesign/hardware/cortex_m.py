@@ -1,4 +1,4 @@
-"""A Cortex-M microcontroller that anybody has: C is compiled, linked and executed in an emulator.
+"""Compile and link C for a Cortex-M microcontroller, and run it in an emulator that counts cycles.
 
 ``ziglang`` compiles for the core and links against the flash and SRAM of a board; ``unicorn``
 executes; every executed basic block is decoded once by ``capstone`` and its instructions are

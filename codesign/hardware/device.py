@@ -1,4 +1,4 @@
-"""Devices from microcontroller to data-centre GPU as two numbers each, and the roofline they span.
+"""Roofline model of devices from microcontroller to data-centre GPU: peak rate and bandwidth.
 
 Peak arithmetic rate by number format, memory bandwidth, memory size; every number with its source
 and year, dense rates only (a rate "with sparsity" is halved). One multiply–accumulate is two
@@ -16,7 +16,7 @@ import torch
 from codesign import measure
 
 GB, MB, KIB = 1e9, 1e6, 2**10
-TERA, GIGA = 1e12, 1e9
+TERA = 1e12
 FORMATS = ("fp32", "tf32", "fp16", "int8")
 
 
@@ -91,120 +91,140 @@ class Device:
 
 _LISTED = (
     Device(
-        "STM32F407 (Cortex-M4)",
-        "microcontroller",
-        2011,
+        name="STM32F407 (Cortex-M4)",
+        kind="microcontroller",
+        year=2011,
         # 168 MHz: one VFMA in 3 cycles; one SMLAD, two 16-bit MACs, a cycle, 8-bit data widened
-        {"fp32": 168e6 * 2 / 3, "int8": 168e6 * 4},
-        168e6 * 4,  # one 32-bit word a cycle from SRAM
-        192 * KIB,
-        "ST DS8626 rev 9 (2020): clock, SRAM; Arm DDI 0439B (2010), table 3-1 and 7-1: cycles; "
-        "rates and bandwidth computed",
+        peak_ops_s={"fp32": 168e6 * 2 / 3, "int8": 168e6 * 4},
+        bandwidth_bytes_s=168e6 * 4,  # one 32-bit word a cycle from SRAM
+        memory_bytes=192 * KIB,
+        source="ST DS8626 rev 9 (2020): clock, SRAM; Arm DDI 0439B (2010), table 3-1 and 7-1: "
+        "cycles; rates and bandwidth computed",
     ),
     Device(
-        "STM32F746 (Cortex-M7)",
-        "microcontroller",
-        2014,
+        name="STM32F746 (Cortex-M7)",
+        kind="microcontroller",
+        year=2014,
         # 216 MHz: one VFMA and one SMLAD a cycle, 64-bit AXI bus
-        {"fp32": 216e6 * 2, "int8": 216e6 * 4},
-        216e6 * 8,
-        320 * KIB,
-        "ST DS10916 rev 4 (2016): clock, SRAM, AXI bus; Arm Cortex-M7 (2014): one SIMD MAC "
+        peak_ops_s={"fp32": 216e6 * 2, "int8": 216e6 * 4},
+        bandwidth_bytes_s=216e6 * 8,
+        memory_bytes=320 * KIB,
+        source="ST DS10916 rev 4 (2016): clock, SRAM, AXI bus; Arm Cortex-M7 (2014): one SIMD MAC "
         "a cycle; rates and bandwidth computed",
     ),
     Device(
-        "Raspberry Pi 5 (4 × Cortex-A76)",
-        "board",
-        2023,
+        name="Raspberry Pi 5 (4 × Cortex-A76)",
+        kind="board",
+        year=2023,
         # 2.4 GHz, two 128-bit pipes a core: 8 fp32 or 16 fp16 FMA, 32 int8 MAC (SDOT) a cycle
-        {"fp32": 4 * 2.4e9 * 16, "fp16": 4 * 2.4e9 * 32, "int8": 4 * 2.4e9 * 64},
-        4267e6 * 4,
-        8 * 2**30,
-        "Raspberry Pi 5 product brief (2023): clock, LPDDR4X-4267, 32 bit; Arm Cortex-A76 software "
-        "optimization guide (2018), table 3-15: two pipes; rates and bandwidth computed",
+        peak_ops_s={"fp32": 4 * 2.4e9 * 16, "fp16": 4 * 2.4e9 * 32, "int8": 4 * 2.4e9 * 64},
+        bandwidth_bytes_s=4267e6 * 4,
+        memory_bytes=8 * 2**30,
+        source="Raspberry Pi 5 product brief (2023): clock, LPDDR4X-4267, 32 bit; Arm Cortex-A76 "
+        "software optimization guide (2018), table 3-15: two pipes; rates and bandwidth computed",
     ),
     Device(
-        "Snapdragon 888",
-        "phone",
-        2020,
-        {"int8": 26 * TERA},
-        3200e6 * 2 * 8,
-        16 * 2**30,
-        "Qualcomm Snapdragon 888 product brief (2020): 26 TOPS, LPDDR5 at 3200 MHz, up to 16 GB; "
-        "bandwidth computed for 64 bit",
+        name="Snapdragon 888",
+        kind="phone",
+        year=2020,
+        peak_ops_s={"int8": 26 * TERA},
+        bandwidth_bytes_s=3200e6 * 2 * 8,
+        memory_bytes=16 * 2**30,
+        source="Qualcomm Snapdragon 888 product brief (2020): 26 TOPS, LPDDR5 at 3200 MHz, up to "
+        "16 GB; bandwidth computed for 64 bit",
     ),
     Device(
-        "Jetson Orin Nano 8GB",
-        "board",
-        2022,
-        {"fp32": 1.28 * TERA, "int8": 20 * TERA},
-        68 * GB,
-        8 * 2**30,
-        "NVIDIA DS-11105-001 (2023): 40 sparse = 20 dense TOPS, 1024 cores at 625 MHz, 68 GB/s; "
-        "fp32 computed",
+        name="Jetson Orin Nano 8GB",
+        kind="board",
+        year=2022,
+        peak_ops_s={"fp32": 1.28 * TERA, "int8": 20 * TERA},
+        bandwidth_bytes_s=68 * GB,
+        memory_bytes=8 * 2**30,
+        source="NVIDIA DS-11105-001 (2023): 40 sparse = 20 dense TOPS, 1024 cores at 625 MHz, "
+        "68 GB/s; fp32 computed",
     ),
     Device(
-        "TPU v1",
-        "accelerator",
-        2015,
-        {"int8": 92 * TERA},
-        34 * GB,
-        8 * 2**30,
-        "Jouppi et al., ISCA 2017, table 2",
+        name="TPU v1",
+        kind="accelerator",
+        year=2015,
+        peak_ops_s={"int8": 92 * TERA},
+        bandwidth_bytes_s=34 * GB,
+        memory_bytes=8 * 2**30,
+        source="Jouppi et al., ISCA 2017, table 2",
     ),
     Device(
-        "Tesla K20X",
-        "gpu",
-        2012,
-        {"fp32": 2688 * 2 * 732e6},
-        250 * GB,
-        6 * 2**30,
-        "NVIDIA BD-06397-001 v07 (2013): 2688 cores, 732 MHz, 250 GB/s; fp32 computed",
+        name="Tesla K20X",
+        kind="gpu",
+        year=2012,
+        peak_ops_s={"fp32": 2688 * 2 * 732e6},
+        bandwidth_bytes_s=250 * GB,
+        memory_bytes=6 * 2**30,
+        source="NVIDIA BD-06397-001 v07 (2013): 2688 cores, 732 MHz, 250 GB/s; fp32 computed",
     ),
     Device(
-        "Tesla V100 SXM2",
-        "gpu",
-        2017,
-        {"fp32": 15.7 * TERA, "fp16": 125 * TERA},
-        900 * GB,
-        16 * 2**30,
-        "NVIDIA WP-08608-001 v1.1 (2017), table 1",
+        name="Tesla V100 SXM2",
+        kind="gpu",
+        year=2017,
+        peak_ops_s={"fp32": 15.7 * TERA, "fp16": 125 * TERA},
+        bandwidth_bytes_s=900 * GB,
+        memory_bytes=16 * 2**30,
+        source="NVIDIA WP-08608-001 v1.1 (2017), table 1",
     ),
     Device(
-        "A100 SXM 80GB",
-        "gpu",
-        2020,
-        {"fp32": 19.5 * TERA, "tf32": 156 * TERA, "fp16": 312 * TERA, "int8": 624 * TERA},
-        2039 * GB,
-        80 * 2**30,
-        "NVIDIA A100 data sheet 1758950 r4 (2021)",
+        name="A100 SXM 80GB",
+        kind="gpu",
+        year=2020,
+        peak_ops_s={
+            "fp32": 19.5 * TERA,
+            "tf32": 156 * TERA,
+            "fp16": 312 * TERA,
+            "int8": 624 * TERA,
+        },
+        bandwidth_bytes_s=2039 * GB,
+        memory_bytes=80 * 2**30,
+        source="NVIDIA A100 data sheet 1758950 r4 (2021)",
     ),
     Device(
-        "GeForce RTX 4090",
-        "gpu",
-        2022,
-        {"fp32": 82.6 * TERA, "tf32": 82.6 * TERA, "fp16": 165.2 * TERA, "int8": 660.6 * TERA},
-        1008 * GB,
-        24 * 2**30,
-        "NVIDIA Ada GPU architecture v2.02 (2023), appendix A; fp16 with fp32 accumulation",
+        name="GeForce RTX 4090",
+        kind="gpu",
+        year=2022,
+        peak_ops_s={
+            "fp32": 82.6 * TERA,
+            "tf32": 82.6 * TERA,
+            "fp16": 165.2 * TERA,
+            "int8": 660.6 * TERA,
+        },
+        bandwidth_bytes_s=1008 * GB,
+        memory_bytes=24 * 2**30,
+        source="NVIDIA Ada GPU architecture v2.02 (2023), appendix A; fp16 with fp32 accumulation",
     ),
     Device(
-        "H100 SXM",
-        "gpu",
-        2022,
-        {"fp32": 66.9 * TERA, "tf32": 494.7 * TERA, "fp16": 989.4 * TERA, "int8": 1978.9 * TERA},
-        3352 * GB,
-        80 * 2**30,
-        "NVIDIA H100 architecture v1.04 (2023), tables 1 and 2",
+        name="H100 SXM",
+        kind="gpu",
+        year=2022,
+        peak_ops_s={
+            "fp32": 66.9 * TERA,
+            "tf32": 494.7 * TERA,
+            "fp16": 989.4 * TERA,
+            "int8": 1978.9 * TERA,
+        },
+        bandwidth_bytes_s=3352 * GB,
+        memory_bytes=80 * 2**30,
+        source="NVIDIA H100 architecture v1.04 (2023), tables 1 and 2",
     ),
     Device(
-        "H200 SXM",
-        "gpu",
-        2023,
-        {"fp32": 67 * TERA, "tf32": 494.5 * TERA, "fp16": 989.5 * TERA, "int8": 1979 * TERA},
-        4800 * GB,
-        141 * GB,
-        "NVIDIA H200 data sheet (2023); rates with sparsity halved",
+        name="H200 SXM",
+        kind="gpu",
+        year=2023,
+        peak_ops_s={
+            "fp32": 67 * TERA,
+            "tf32": 494.5 * TERA,
+            "fp16": 989.5 * TERA,
+            "int8": 1979 * TERA,
+        },
+        bandwidth_bytes_s=4800 * GB,
+        memory_bytes=141 * GB,
+        source="NVIDIA H200 data sheet (2023); rates with sparsity halved",
     ),
 )
 DEVICES: Mapping[str, Device] = {device.name: device for device in _LISTED}
@@ -239,13 +259,13 @@ def this_machine(
     used = threads or torch.get_num_threads()
     times = measure.latency(calls, rounds=rounds, warm_up=2, threads=used)
     return Device(
-        f"this machine, {used} thread{'s' if used > 1 else ''}",
-        "cpu",
-        2026,
-        {"fp32": 2 * size**3 / times["product"].median},
-        4 * len(long) / times["sum"].median,
-        _memory_bytes(),
-        f"measured: {times.machine}",
+        name=f"this machine, {used} thread{'s' if used > 1 else ''}",
+        kind="cpu",
+        year=2026,
+        peak_ops_s={"fp32": 2 * size**3 / times["product"].median},
+        bandwidth_bytes_s=4 * len(long) / times["sum"].median,
+        memory_bytes=_memory_bytes(),
+        source=f"measured: {times.machine}",
     )
 
 

@@ -1,4 +1,4 @@
-"""A small EIE: sparse matrix–vector products on compressed weights, counted in cycles.
+"""Simulate EIE, an accelerator for sparse matrix–vector products, and count its cycles.
 
 Rows are dealt out to processing elements (PEs); each keeps its part of every column as entries of
 4 bits of codebook index and 4 bits of relative index. Non-zero activations are broadcast, one a
@@ -75,12 +75,6 @@ class Matrix:
         before = torch.cat([torch.full_like(last[..., :1], -1), last[..., :-1]], 2)
         padding = torch.where(kept, (place - before - 1) // 2**INDEX_BITS, 0)
         return (kept + padding).sum(2)
-
-    @property
-    def stored_bits(self) -> int:
-        """Bits of all entries; a 16-bit pointer for each PE and column; the 16-bit codebook."""
-        pointers = 16 * self.pes * (self.codes.shape[1] + 1)
-        return int(self.entries.sum()) * (VALUE_BITS + INDEX_BITS) + pointers + 16 * CODEBOOK
 
 
 @dataclass(frozen=True)

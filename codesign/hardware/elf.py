@@ -1,4 +1,4 @@
-"""What a linked firmware holds: segments and symbols of a 32-bit ELF file, little-endian."""
+"""Read segments and symbols of a linked firmware from its 32-bit little-endian ELF file."""
 
 from __future__ import annotations
 

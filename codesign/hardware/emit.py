@@ -1,4 +1,4 @@
-"""A network of integers as the text of one C file, every operator a call with its shapes.
+"""Generate the C of an int8 network: one file, every operator a call with its shapes.
 
 Weights become constants, so they lie in flash; activations become offsets into one arena. An
 operator that runs once is a function of constants alone for the compiler; one that runs patch by
@@ -7,10 +7,11 @@ patch is called with the window of each patch. Used by :mod:`codesign.hardware.e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from codesign.hardware.c_arrays import array_lines, packed, words
 from codesign.hardware.cortex_m import KERNELS
 from codesign.hardware.layout import Layout, Window, needed
 from codesign.int8 import Operator
@@ -44,7 +45,7 @@ class Emitter:
         }
 
     def text(self, arena_bytes: int) -> str:
-        parts = [(KERNELS / f"int8_{self.kernels}.h").read_text(encoding="utf-8")]
+        parts = [header(f"int8_{self.kernels}.h")]
         parts += [f"static int8_t arena[{max(arena_bytes, 4)}] __attribute__((aligned(8)));"]
         numbered = list(enumerate(self.operators))
         parts += [self._constants(i, op) + self._function(i, op) for i, op in numbered]
@@ -64,7 +65,7 @@ class Emitter:
         if operator.kind == "linear":
             sums = operator.weight.astype(np.int64).sum(1)
             bias = operator.bias - zero * sums
-            return _words(f"b{index}", bias, "int32_t") + _packed(f"w{index}", operator.weight)
+            return words(f"b{index}", bias, "int32_t") + packed(f"w{index}", operator.weight)
         bias = operator.bias.astype(np.int64)
         if operator.kind == "conv":
             bias = bias - zero * operator.weight.reshape(len(bias), -1).astype(np.int64).sum(1)
@@ -76,13 +77,13 @@ class Emitter:
 
     def _weights(self, index: int, operator: Operator) -> str:
         if self.kernels == "naive":
-            return _packed(f"w{index}", operator.weight)
+            return packed(f"w{index}", operator.weight)
         if operator.kind == "conv":
-            return _packed(f"w{index}", interleaved(self._checked(operator)))
+            return packed(f"w{index}", interleaved(self._checked(operator)))
         channels_first = operator.weight.transpose(2, 0, 1)
         if operator.weight.shape[0] == 3:
             channels_first = channels_first[:, :, [0, 1, 1, 2]]
-        return _packed(f"w{index}", channels_first.astype(np.int16))
+        return packed(f"w{index}", channels_first.astype(np.int16))
 
     def _checked(self, operator: Operator) -> np.ndarray:
         channels, size = operator.weight.shape[3], operator.weight.shape[1]
@@ -173,6 +174,13 @@ class Emitter:
         return f"{self.places[name]} + {inside}" if inside else self.places[name]
 
 
+def header(name: str) -> str:
+    """Text of a kernel header, with the shared one in the place of its ``#include``."""
+    shared, line = KERNELS / "int8_common.h", '#include "int8_common.h"\n'
+    text = (KERNELS / name).read_text(encoding="utf-8")
+    return text.replace(line, shared.read_text(encoding="utf-8"))
+
+
 def interleaved(weight: np.ndarray) -> np.ndarray:
     """``[O, K, K, I]`` as the fast convolution reads it: four of each of two outputs in turn.
 
@@ -195,19 +203,4 @@ def _outputs(name: str, operator: Operator, bias: np.ndarray, zero: int) -> str:
         for b, m, n in zip(bias.tolist(), mantissa, shift, strict=True)
     ]
     rows += rows[: count % 2]
-    return f"static const Output {name}[] = {{\n{_lines(rows)}}};\n"
-
-
-def _packed(name: str, values: np.ndarray) -> str:
-    """Any integers as little-endian words, in C order."""
-    data = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()
-    words = np.frombuffer(data + bytes(-len(data) % 4), "<u4")
-    return _words(name, words, "uint32_t")
-
-
-def _words(name: str, values: np.ndarray, kind: str) -> str:
-    return f"static const {kind} {name}[] = {{\n{_lines([str(v) for v in values.tolist()])}}};\n"
-
-
-def _lines(items: Sequence[str]) -> str:
-    return "".join(f"{', '.join(items[i : i + 8])},\n" for i in range(0, len(items), 8))
+    return f"static const Output {name}[] = {{\n{array_lines(rows)}}};\n"

@@ -1,4 +1,4 @@
-"""One board for one call: memories mapped, arguments placed, code executed, instructions counted.
+"""Execute one call of a linked program on an emulated board and count its instructions and cycles.
 
 ``unicorn`` executes; a hook on every basic block counts it, ``capstone`` decodes each block once.
 Used through :class:`codesign.hardware.cortex_m.Firmware`, which says what is left out.
@@ -11,25 +11,48 @@ import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import unicorn
 from unicorn import arm_const as arm
 
-from codesign.hardware.board import decoded
-
-if TYPE_CHECKING:
-    from codesign.hardware.cortex_m import Firmware
+from codesign.hardware.board import Board, Core, decoded
+from codesign.hardware.guards import GUARD, Guards
 
 PAINT = 0xA5
-GUARD = 256  # bytes around an argument that may not be touched, when guarded
 STACK_LEAST = 64  # bytes that data and arguments must leave
 ELEMENTS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32)
 
 
 class FirmwareError(ValueError):
     """The firmware does not fit, or stopped; the message says where."""
+
+
+class LinkedProgram(Protocol):
+    """What the emulator needs to know of a program; addresses are the board's.
+
+    Args:
+        segments: address, bytes and size in memory of each; what the bytes do not fill is zero.
+        symbols: address and size of functions and variables by name.
+        functions: those of ``symbols`` that are code.
+        flash_bytes, data_bytes: what it occupies of the two memories.
+    """
+
+    board: Board
+    core: Core
+    segments: list[tuple[int, bytes, int]]
+    symbols: dict[str, tuple[int, int]]
+    functions: dict[str, tuple[int, int]]
+
+    @property
+    def flash_bytes(self) -> int: ...
+
+    @property
+    def data_bytes(self) -> int: ...
+
+    def nearest(self, address: int) -> str:
+        """``name+offset`` of the symbol before an address, for messages."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +87,10 @@ class Machine:
     """One emulated board, for one call."""
 
     def __init__(
-        self, firmware: Firmware, budget: int, seconds: float, guarded: bool, seed: int | None
+        self, firmware: LinkedProgram, budget: int, seconds: float, guarded: bool, seed: int | None
     ) -> None:
         self.firmware, self.board = firmware, firmware.board
-        self.budget, self.seconds, self.guarded = budget, seconds, guarded
+        self.budget, self.seconds = budget, seconds
         self.paint = (
             bytes([PAINT]) * self.board.sram_bytes
             if seed is None
@@ -89,7 +112,7 @@ class Machine:
         self.blocks: Counter[tuple[int, int]] = Counter()
         self.taken: Counter[tuple[int, int]] = Counter()
         self.last = (0, 0)
-        self.guards: dict[int, int] = {}  # ends of the arrays in SRAM by argument, when guarded
+        self.guards = Guards(self.emulator, self._stop) if guarded else None
         self.executed = 0
         self.fault = ""
 
@@ -100,7 +123,7 @@ class Machine:
         finally:
             # Each emulator reserves a gigabyte of addresses, and its hooks refer to it in circles:
             # of young objects the collector finds them at once.
-            del self.emulator
+            del self.emulator, self.guards
             gc.collect(1)
 
     def _called(self, function: str, arguments: Sequence[Any], counted: bool) -> Run:
@@ -138,7 +161,7 @@ class Machine:
             kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             names = [element.__name__ for element in ELEMENTS]
             raise FirmwareError(f"argument {index}: got {kind}; allowed: int, arrays of {names}")
-        guard = GUARD if self.guarded else 0
+        guard = GUARD if self.guards else 0
         at = -(-(self.flash_end if in_flash else self.sram_end) // 4) * 4 + guard
         start, size = (
             (self.board.flash_at, self.board.flash_bytes)
@@ -151,52 +174,20 @@ class Machine:
                 f"{'flash' if in_flash else 'SRAM'}, {start + size - at:,} bytes are left"
             )
         self.emulator.mem_write(at, np.ascontiguousarray(array).tobytes())
-        if guard:
-            self._watch(index, at, at - guard, at)
-            self._watch(index, at + array.nbytes, at + array.nbytes, at + array.nbytes + guard)
-            if not in_flash:
-                self.guards[index] = at + array.nbytes
+        if self.guards:
+            self.guards.around(index, at, array.nbytes)
         if in_flash:
             self.flash_end = at + array.nbytes + guard
             return at, None
         self.sram_end = at + array.nbytes + guard
         return at, array
 
-    def _watch(self, index: int, border: int, low: int, high: int) -> None:
-        """Stop at an access from ``low`` to below ``high``, beside argument ``index``.
-
-        Never one that may go on: after a hook in an IT block unicorn takes what follows for a part
-        of that block. A hook is called by the first byte of an access; ``_intact`` sees a write
-        that begins in the array and ends behind it, and such a read stays unseen.
-        """
-
-        def touched(_: Any, kind: int, address: int, size: int, value: int, __: Any) -> None:
-            if self.fault:
-                return
-            verb = "wrote" if kind == unicorn.UC_MEM_WRITE else "read"
-            if border == high:
-                where = f"{border - address} bytes before"
-            else:
-                where = f"{address + size - border} bytes past"
-            self.fault = f"it {verb} {where} the array of argument {index}"
-            self.emulator.emu_stop()
-
-        kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
-        self.emulator.hook_add(kinds, touched, begin=low, end=high - 1)
-
-    def _intact(self) -> None:
-        """Refuse a run after which the bytes behind an array are not what they were."""
-        for index, end in self.guards.items():
-            start = end - self.board.sram_at
-            if bytes(self.emulator.mem_read(end, GUARD)) != self.paint[start : start + GUARD]:
-                raise FirmwareError(f"it wrote past the array of argument {index}")
-
     def _execute(self, address: int, counted: bool) -> None:
         self.emulator.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._invalid)
         if counted:
             self.emulator.hook_add(unicorn.UC_HOOK_BLOCK, self._block)
-        if self.guarded:
-            self._align()
+        if self.guards:
+            self.guards.align(self.firmware.functions)
         try:
             self.emulator.emu_start(address | 1, self.returns, timeout=int(self.seconds * 1e6))
         except unicorn.UcError as error:
@@ -209,25 +200,6 @@ class Machine:
         if self.fault:
             raise FirmwareError(f"stopped at {self.firmware.nearest(pc)}: {self.fault}")
 
-    def _align(self) -> None:
-        """Stop where LDRD, LDM, VLDR and their like start at no multiple of four.
-
-        A core faults there, the emulator does not. Their offsets are multiples of four, so the base
-        register decides. What only looks like one of them, within other code, never executes.
-        """
-
-        def checked(_: Any, address: int, size: int, register: int) -> None:
-            if self.emulator.reg_read(register) % 4 and not self.fault:
-                self.fault = "a load or store of several words is not aligned to four bytes"
-                self.emulator.emu_stop()
-
-        for at, size in self.firmware.functions.values():
-            halves = np.frombuffer(bytes(self.emulator.mem_read(at, size // 2 * 2)), "<u2")
-            for index, base in _word_accesses(halves):
-                register = arm.UC_ARM_REG_LR if base == 14 else arm.UC_ARM_REG_R0 + base
-                here, kind = at + 2 * index, unicorn.UC_HOOK_CODE
-                self.emulator.hook_add(kind, checked, register, begin=here, end=here)
-
     def _invalid(self, _: Any, kind: int, address: int, size: int, value: int, __: Any) -> bool:
         writes = kind in (unicorn.UC_MEM_WRITE_UNMAPPED, unicorn.UC_MEM_WRITE_PROT)
         fetches = kind in (unicorn.UC_MEM_FETCH_UNMAPPED, unicorn.UC_MEM_FETCH_PROT)
@@ -239,6 +211,11 @@ class Machine:
         self.fault = f"it {verb} 0x{address:08x} ({size} bytes, near {where}), which it may not"
         return False
 
+    def _stop(self, fault: str) -> None:
+        if not self.fault:
+            self.fault = fault
+            self.emulator.emu_stop()
+
     def _block(self, _: Any, address: int, size: int, __: Any) -> None:
         key = (address, size)
         self.blocks[key] += 1
@@ -247,11 +224,11 @@ class Machine:
         self.last = key
         self.executed += size  # bytes: at least two an instruction
         if self.executed > 4 * self.budget:
-            self.fault = f"it executed more than {self.budget:,} instructions"
-            self.emulator.emu_stop()
+            self._stop(f"it executed more than {self.budget:,} instructions")
 
     def _result(self, placed: list[tuple[int, np.ndarray | None]], stack: int) -> Run:
-        self._intact()
+        if self.guards and (index := self.guards.overrun()) is not None:
+            raise FirmwareError(f"it wrote past the array of argument {index}")
         outputs = []
         for at, array in placed:
             if array is not None:
@@ -266,13 +243,13 @@ class Machine:
         instructions, cycles, mix = self._counts()
         value = self.emulator.reg_read(arm.UC_ARM_REG_R0)
         return Run(
-            value - 2**32 if value >= 2**31 else value,
-            tuple(outputs),
-            instructions,
-            cycles,
-            mix,
-            used,
-            self.sram_end - self.board.sram_at + used,
+            value=value - 2**32 if value >= 2**31 else value,
+            outputs=tuple(outputs),
+            instructions=instructions,
+            cycles=cycles,
+            mix=mix,
+            stack_bytes=used,
+            sram_bytes=self.sram_end - self.board.sram_at + used,
         )
 
     def _untouched(self, stack: int) -> int:
@@ -301,23 +278,6 @@ class Machine:
         returns = bool(self.blocks)  # where it returns to, nothing is executed
         cycles += self.firmware.core.refill * (sum(self.taken.values()) + returns)
         return instructions, cycles, dict(mix.most_common())
-
-
-def _word_accesses(halves: np.ndarray) -> list[tuple[int, int]]:
-    """Index and base register of LDM, LDRD, VLDR, VLDM and their stores (ARM DDI 0403E, A5 and A6).
-
-    Not those with SP, which is aligned, or PC as their base, and not the exclusive ones, which the
-    emulator checks.
-    """
-    first, second = halves, np.append(halves[1:], 0)
-    multiple = first & 0xFE40 == 0xE800
-    double = (first & 0xFE40 == 0xE840) & (first & 0x0120 != 0)
-    floating = (first & 0xFE00 == 0xEC00) & (second & 0x0E00 == 0x0A00)
-    wide = multiple | double | floating
-    short = first & 0xF000 == 0xC000
-    bases = np.where(short, first >> 8 & 7, first & 15)
-    found = np.flatnonzero((wide | short) & (bases != 13) & (bases != 15))
-    return list(zip(found.tolist(), bases[found].tolist(), strict=True))
 
 
 def _pages(size: int) -> int:

@@ -1,4 +1,4 @@
-"""A small inference engine: a network of integers becomes one plain C file, and that firmware.
+"""Inference engine for microcontrollers: generate C from an int8 network, link it to firmware.
 
 Nothing is interpreted: every operator is a call with its shapes, weights in flash, activations at
 offsets of one static arena that :mod:`codesign.hardware.memory_planner` chose before. A depthwise

@@ -1,4 +1,4 @@
-"""Where everything lies while a network runs: windows of patches, and one arena for all of them.
+"""Patch windows and memory buffers of every tensor of a network: the layout of one arena.
 
 A tensor lives from the operator that writes it to the last one that reads it; two tensors share
 memory where a depthwise convolution or an addition may overwrite its input. With patches, the

@@ -1,4 +1,4 @@
-"""Where tensors lie in one static SRAM arena: offsets fixed before the network runs.
+"""Static memory planning: offsets of all tensors in one SRAM arena, fixed before the network runs.
 
 A buffer is bytes alive from one operator to another; two buffers may share addresses when they are
 never alive together. The smallest arena is NP-hard to find (dynamic storage allocation, Garey and

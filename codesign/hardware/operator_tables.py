@@ -1,4 +1,4 @@
-"""A network of integers as plain tables and C constants: what Lab 5 generates code from.
+"""Export an int8 network as operator tables and C constants: what Lab 5 generates code from.
 
 The operators carry the names that the functions of ``codesign/kernels/int8_loops.c`` have; where
 activations lie and in which calls they meet is the lab's question. Left out: convolutions other
@@ -8,14 +8,15 @@ than 1x1 and 3x3 with stride 1, depthwise other than 3x3. Used by Lab 5 and its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from codesign.hardware.c_arrays import array_lines
 from codesign.int8 import Network, Operator
 
 IMAGE = "image4"  # the image with a fourth channel
+EACH = 16  # numbers in a line of C
 
 
 def describe(network: Network) -> dict[str, Any]:
@@ -99,22 +100,17 @@ def constants(network: Network) -> str:
         if operator.kind == "conv" and weight.shape[3] == 3:
             weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, 1)))
         if weight.size:
-            numbers = _lines(map(str, weight.ravel().tolist()))
+            numbers = array_lines(map(str, weight.ravel().tolist()), EACH)
             aligned = "__attribute__((aligned(4)))"
             texts.append(f"static const int8_t weight{i}[] {aligned} = {{\n{numbers}}};")
         if operator.kind == "linear":
-            numbers = _lines(map(str, operator.bias.tolist()))
+            numbers = array_lines(map(str, operator.bias.tolist()), EACH)
             texts.append(f"static const int32_t bias{i}[] = {{\n{numbers}}};")
         elif operator.kind != "add":
             count = shape[2] if operator.kind == "mean" else len(operator.bias)
             bias = operator.bias if operator.bias.size else np.zeros(1, np.int32)
             columns = (bias, operator.mantissa, operator.shift)
             rows = zip(*(np.broadcast_to(c, count).tolist() for c in columns), strict=True)
-            numbers = _lines(f"{{{b}, {m}, {s}}}" for b, m, s in rows)
+            numbers = array_lines((f"{{{b}, {m}, {s}}}" for b, m, s in rows), EACH)
             texts.append(f"static const Channel channel{i}[] = {{\n{numbers}}};")
     return "\n\n".join(texts) + "\n"
-
-
-def _lines(items: Iterable[str]) -> str:
-    listed = list(items)
-    return "".join(f"{', '.join(listed[i : i + 16])},\n" for i in range(0, len(listed), 16))

@@ -1,4 +1,4 @@
-"""The course's networks. Every model carries ``.config``, a JSON dict that rebuilds it.
+"""Build the course's networks; each carries ``.config``, a JSON dict that rebuilds it.
 
 A pruned or searched network is the same class with other widths in its config, so an artifact is
 always (config, weights) and never code. Taught from Lecture 3 on.

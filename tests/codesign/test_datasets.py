@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from codesign import checkpoints, cifar10, datasets, glyphs
+from codesign import checkpoints, cifar10, datasets, glyphs, places
 
 IMAGES = {"train": 30, "test": 20}
 VAL_OF_CLASS = 1
@@ -558,7 +558,7 @@ def test_threads_may_prepare_at_once(place):
 
 def test_glyphs_of_another_version_are_another_file(monkeypatch):
     old = datasets.cache_file("glyphs", "val")
-    monkeypatch.setattr(glyphs, "VERSION", glyphs.VERSION + 1)
+    monkeypatch.setattr(places, "GLYPHS_VERSION", places.GLYPHS_VERSION + 1)
     assert datasets.cache_file("glyphs", "val") != old
 
 

@@ -83,11 +83,27 @@ def operators(draw):
     if kind == "add":
         shift = draw(st.integers(10, 22))
         mantissa = array(draw, 2, 0, 2**21, np.int32)
-        operator = Operator("add", ("a", "b"), "y", NONE, NONE, mantissa, np.array([shift]))
+        operator = Operator(
+            kind="add",
+            inputs=("a", "b"),
+            output="y",
+            weight=NONE,
+            bias=NONE,
+            mantissa=mantissa,
+            shift=np.array([shift]),
+        )
         return operator, (height, width, channels)
     if kind == "mean":
         mantissa, shift = array(draw, 1, *mantissas), array(draw, 1, 33, 42, np.int8)
-        operator = Operator("mean", ("a",), "y", NONE, NONE, mantissa, shift)
+        operator = Operator(
+            kind="mean",
+            inputs=("a",),
+            output="y",
+            weight=NONE,
+            bias=NONE,
+            mantissa=mantissa,
+            shift=shift,
+        )
         return operator, (height, width, channels)
     outputs = channels if kind == "depthwise" else draw(st.integers(1, 3))
     size = 1 if kind == "linear" else draw(st.sampled_from([1, 2, 3, 5]))
@@ -102,11 +118,29 @@ def operators(draw):
     bias = array(draw, outputs, -most, most, np.int32)
     if kind == "linear":
         none = np.empty(0, np.int32)
-        return Operator("linear", ("a",), "y", weight, bias, none, NONE), (1, 1, channels)
+        return Operator(
+            kind="linear",
+            inputs=("a",),
+            output="y",
+            weight=weight,
+            bias=bias,
+            mantissa=none,
+            shift=NONE,
+        ), (1, 1, channels)
     top = draw(st.sampled_from([40, 45, 62]))
     mantissa, shift = array(draw, outputs, *mantissas), array(draw, outputs, 33, top, np.int8)
     stride = draw(st.integers(1, 3))
-    operator = Operator(kind, ("a",), "y", weight, bias, mantissa, shift, stride, padding)
+    operator = Operator(
+        kind=kind,
+        inputs=("a",),
+        output="y",
+        weight=weight,
+        bias=bias,
+        mantissa=mantissa,
+        shift=shift,
+        stride=stride,
+        padding=padding,
+    )
     return operator, (height, width, channels)
 
 
@@ -133,7 +167,17 @@ def convolution(inputs, outputs, size, weight):
     one = np.full(outputs, 2**30, np.int32)
     shift = np.full(outputs, 33, np.int8)
     zero = np.zeros(outputs, np.int32)
-    return Operator("conv", ("a",), "y", weights, zero, one, shift, 1, size // 2)
+    return Operator(
+        kind="conv",
+        inputs=("a",),
+        output="y",
+        weight=weights,
+        bias=zero,
+        mantissa=one,
+        shift=shift,
+        stride=1,
+        padding=size // 2,
+    )
 
 
 @pytest.mark.parametrize("inputs", [517, 518, 519, 1_037, 4_001])
@@ -209,12 +253,36 @@ def small(classes: int = 3) -> Network:
     weight = pick.integers(-127, 128, (2, 3, 3, 3)).astype(np.int8)
     linear = pick.integers(-127, 128, (classes, 2)).astype(np.int8)
     operators = [
-        Operator("conv", ("image",), "conv", weight, np.array([50, -9], np.int32), two,
-                 np.array([38, 39], np.int8), 2, 1),
-        Operator("mean", ("conv",), "mean", NONE, none, two[:1], np.array([33], np.int8)),
-        Operator("linear", ("mean",), "logits", linear, np.arange(classes, dtype=np.int32), none,
-                 NONE),
-    ]  # fmt: skip
+        Operator(
+            kind="conv",
+            inputs=("image",),
+            output="conv",
+            weight=weight,
+            bias=np.array([50, -9], np.int32),
+            mantissa=two,
+            shift=np.array([38, 39], np.int8),
+            stride=2,
+            padding=1,
+        ),
+        Operator(
+            kind="mean",
+            inputs=("conv",),
+            output="mean",
+            weight=NONE,
+            bias=none,
+            mantissa=two[:1],
+            shift=np.array([33], np.int8),
+        ),
+        Operator(
+            kind="linear",
+            inputs=("mean",),
+            output="logits",
+            weight=linear,
+            bias=np.arange(classes, dtype=np.int32),
+            mantissa=none,
+            shift=NONE,
+        ),
+    ]
     return Network({tensor.name: tensor for tensor in tensors}, operators)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from codesign import measure
+from codesign import measure, processor
 
 
 class Clock:
@@ -119,7 +119,7 @@ def test_threads_hold_while_timing_and_are_said():
     measured = measure.latency({"a": lambda: seen.append(torch.get_num_threads())}, rounds=2)
     assert set(seen) == {1}
     assert torch.get_num_threads() == before
-    assert "1 threads" in measured["a"].machine
+    assert "1 thread," in measured["a"].machine
     with pytest.raises(ValueError, match="0 threads"):
         measure.latency({"a": print}, threads=0)
 
@@ -173,15 +173,23 @@ def test_seconds_are_shown_in_milliseconds_and_ratios_as_they_are():
     assert str(measure.Measurement(0.5, 0.1, 9, "×", "m")) == "0.500 × (IQR 0.100, n=9)"
 
 
-def test_the_machine_names_threads_and_torch():
+def test_the_machine_names_processor_threads_and_torch(monkeypatch):
+    known = processor.Processor("Acme", "family 6 model 1", ("AVX2", "VNNI"), 2)
+    monkeypatch.setattr(processor, "this", lambda: known)
     threads = torch.get_num_threads()
-    assert f"{threads} threads" in measure.machine()
-    assert torch.__version__ in measure.machine()
-    torch.set_num_threads(threads + 1)
     try:
-        assert f"{threads + 1} threads" in measure.machine()
+        for count, said in ((1, "1 thread"), (3, "3 threads")):
+            torch.set_num_threads(count)
+            assert measure.machine() == (
+                f"Acme (family 6 model 1), AVX2 VNNI, 2 cores, {said}, torch {torch.__version__}"
+            )
+            assert measure.machine_facts()["threads"] == count
     finally:
         torch.set_num_threads(threads)
+
+
+def test_the_machine_fits_into_a_caption():
+    assert len(measure.machine()) < 120
 
 
 def test_inference_runs_the_model_as_it_is_deployed():

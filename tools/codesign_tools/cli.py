@@ -1,6 +1,9 @@
-"""``codesign``: the course's tools for one's own work."""
+"""Command line ``codesign``: the course's tools for one's own models and machines."""
 
 from __future__ import annotations
+
+import json
+from typing import Annotated
 
 import typer
 
@@ -13,11 +16,13 @@ def _tools() -> None:
 
 
 @app.command()
-def machine() -> None:
-    """Describe this machine as measurements do: processor, instruction sets, threads."""
+def machine(
+    fields: Annotated[bool, typer.Option("--json", help="One JSON object of all fields.")] = False,
+) -> None:
+    """Describe this machine as measurements do: processor, instruction sets, cores, threads."""
     from codesign import measure
 
-    print(measure.machine())
+    print(json.dumps(measure.machine_facts()) if fields else measure.machine())
 
 
 if __name__ == "__main__":

@@ -1,19 +1,9 @@
-/* The operators of int8_simd.h as one writes them first: loops over indices, a test at every border,
-   one product at a time. For cores without the DSP instructions, and to be compared with. */
-#include <stdint.h>
-#define INLINE static inline __attribute__((always_inline))
-
-typedef struct {
-    int32_t bias, mantissa, offset, shift;
-} Output;
+/* Naive int8 operators: loops over indices, a test at every border, one product at a time. For cores
+   without the DSP instructions, and the baseline of int8_simd.h, which has the same signatures. */
+#include "int8_common.h"
 
 INLINE int8_t saturated(int32_t value) {
     return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value);
-}
-
-INLINE int8_t requantized(int32_t sum, const Output *o) {
-    int64_t product = (int64_t)sum * o->mantissa + ((int64_t)o->offset << 32);
-    return saturated((int32_t)(product >> 32) >> o->shift);
 }
 
 /* weight: [outputs][kernel][kernel][channels]. */
@@ -57,24 +47,6 @@ INLINE void depthwise(
                     }
                 out[y * out_row + x * channels + c] = requantized(sum, o + c);
             }
-}
-
-INLINE void add(
-    const int8_t *a, int a_row, const int8_t *b, int b_row, int8_t *out, int out_row, int height,
-    int values, int32_t by_a, int32_t by_b, int32_t offset, int shift) {
-    for (int y = 0; y < height; y++)
-        for (int i = 0; i < values; i++) {
-            int32_t sum = a[y * a_row + i] * by_a + b[y * b_row + i] * by_b + offset;
-            out[y * out_row + i] = saturated(sum >> shift);
-        }
-}
-
-INLINE void mean(const int8_t *in, int pixels, int channels, int8_t *out, const Output *o) {
-    for (int c = 0; c < channels; c++) {
-        int32_t sum = o->bias;
-        for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
-        out[c] = requantized(sum, o);
-    }
 }
 
 INLINE void linear(

@@ -13,23 +13,13 @@
 
    Depthwise: one channel after the other is widened into a padded plane and filtered from there, so
    the output may overwrite the input: of both, channel c lies at the addresses c modulo C. */
+#include "int8_common.h"
 #include <arm_acle.h>
-#include <stdint.h>
-#define INLINE static inline __attribute__((always_inline))
 
 /* Written one by one and read in pairs: without the attribute a compiler may exchange the two. */
 typedef int16_t __attribute__((may_alias)) Half;
 
-/* bias without the zero point; offset = 2^(n - 33) + (Z << (n - 32)), shift = n - 32, for a
-   requantization by mantissa * 2^-n with n >= 33: then the low word of the product does not matter. */
-typedef struct {
-    int32_t bias, mantissa, offset, shift;
-} Output;
-
-INLINE int8_t requantized(int32_t sum, const Output *o) {
-    int64_t product = (int64_t)sum * o->mantissa + ((int64_t)o->offset << 32);
-    return (int8_t)__ssat((int32_t)(product >> 32) >> o->shift, 8);
-}
+INLINE int8_t saturated(int32_t value) { return (int8_t)__ssat(value, 8); }
 
 INLINE uint32_t four(const int8_t *at) {
     uint32_t value;
@@ -213,25 +203,6 @@ INLINE void depthwise(
                     for (int l = 0; l < kernel; l++) sum += at[l] * w[k * kernel + l];
                 out[y * out_row + x * channels + c] = requantized(sum, o);
             }
-    }
-}
-
-/* ((a * by_a + b * by_b + offset) >> shift), saturated; the offset holds zero points and rounding. */
-INLINE void add(
-    const int8_t *a, int a_row, const int8_t *b, int b_row, int8_t *out, int out_row, int height,
-    int values, int32_t by_a, int32_t by_b, int32_t offset, int shift) {
-    for (int y = 0; y < height; y++)
-        for (int i = 0; i < values; i++) {
-            int32_t sum = a[y * a_row + i] * by_a + b[y * b_row + i] * by_b + offset;
-            out[y * out_row + i] = (int8_t)__ssat(sum >> shift, 8);
-        }
-}
-
-INLINE void mean(const int8_t *in, int pixels, int channels, int8_t *out, const Output *o) {
-    for (int c = 0; c < channels; c++) {
-        int32_t sum = o->bias;
-        for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
-        out[c] = requantized(sum, o);
     }
 }
 

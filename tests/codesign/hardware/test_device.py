@@ -63,6 +63,12 @@ def test_this_machine_is_measured():
     assert "1 thread" in one.name
 
 
+def made(**changed):
+    facts = {"name": "x", "kind": "cpu", "year": 2020, "peak_ops_s": {"fp32": 1.0}}
+    facts |= {"bandwidth_bytes_s": 1, "memory_bytes": 1, "source": "me"}
+    return device.Device(**(facts | changed))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -72,9 +78,9 @@ def test_this_machine_is_measured():
         (lambda: device.get("A100").attainable(0), "got intensity 0"),
         (lambda: device.get("A100").attainable(float("nan")), "got intensity nan"),
         (lambda: device.get("TPU").ridge("fp32"), "got 'fp32'; allowed: int8"),
-        (lambda: device.Device("x", "cpu", 2020, {"fp32": 1.0}, 1, 1, ""), "and a source"),
-        (lambda: device.Device("x", "cpu", 2020, {"fp5": 1.0}, 1, 1, "me"), "rates of fp32"),
-        (lambda: device.Device("x", "cpu", 2020, {"fp32": 0.0}, 1, 1, "me"), "positive"),
+        (lambda: made(source=""), "and a source"),
+        (lambda: made(peak_ops_s={"fp5": 1.0}), "rates of fp32"),
+        (lambda: made(peak_ops_s={"fp32": 0.0}), "positive"),
     ],
 )
 def test_bad_input_is_refused(call, message):

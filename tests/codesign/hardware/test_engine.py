@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_networks import built, configs, pictures, single, stages
+from random_networks import built, configs, pictures, stages
 
+from benchmarks.cortex_m_kernels import single
 from codesign import checkpoints, datasets, models
 from codesign.hardware import engine
 from codesign.hardware.board import Board
@@ -166,7 +167,7 @@ def test_channels_in_odd_numbers_are_for_the_naive_kernels():
     ],
 )
 def test_the_reach_of_the_fast_kernels(channels, size, stride, fits):
-    network = single("conv", channels, 2, size, 4, 4, stride)
+    network = single("conv", channels, 2, size, 4, 4, stride=stride)
     if not fits:
         with pytest.raises(ValueError, match=r"got (\d+ channels|a kernel of 9) into y; allowed"):
             engine.deploy(network)

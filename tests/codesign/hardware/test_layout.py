@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_networks import built, configs, pictures, single, stages
+from random_networks import built, configs, pictures, stages
 
+from benchmarks.cortex_m_kernels import single
 from codesign import models
 from codesign.hardware.layout import Layout, Window, needed
 from codesign.hardware.memory_planner import peak, plan
@@ -54,7 +55,7 @@ def windows(draw, height, width):
 )
 @settings(max_examples=100, deadline=None)
 def test_the_window_that_is_needed(size, stride, height, width, data):
-    network = single("conv", 1, 1, size, height, width, stride)
+    network = single("conv", 1, 1, size, height, width, stride=stride)
     operator, (high, wide, _) = network.operators[0], network.output.shape
     window = data.draw(windows(high, wide))
     exact = read_by(operator, inside(window), (height, width))
