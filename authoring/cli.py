@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autograder.reports.commands import HERE, Commands, Lab, Root
+from autograder.reports.commands import HERE, Commands, Lab, Root, known_course
 
 app = typer.Typer(
     cls=Commands, help="Make the course's notebooks.", add_completion=False, no_args_is_help=True
@@ -51,7 +51,7 @@ def run(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="percent sources or notebooks; default: all")
     ] = None,
-    root: Root = HERE,
+    root: Annotated[Path, typer.Option(help="course folder, where no notebook is named")] = HERE,
     short: Annotated[bool, typer.Option("--short", help="less work, the same asserts")] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="notebooks at a time; default: number of cores")
@@ -70,7 +70,7 @@ def run(
     if not paths:
         from authoring import notebooks
 
-        paths = notebooks.sources(root.resolve())
+        paths = notebooks.sources(known_course(root).resolve())
     results = []
     try:
         for ran in runner.run(paths, short=short, jobs=jobs, limit_s=limit):

@@ -184,6 +184,7 @@ class _Run:
             on_cell_executed=self._leave,
         )
         env = {**os.environ, "CODESIGN_STATIC": "1", "OMP_NUM_THREADS": str(threads)}
+        env.pop("CODESIGN_OUTPUTS", None)  # a lab's artifacts are those of the copy
         try:
             asyncio.run(self.client.async_execute(env=env))
         except CellExecutionError as error:

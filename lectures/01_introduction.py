@@ -35,7 +35,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"VAL_IMAGES": 100, "FINETUNE_IMAGES": 256, "ADAPT_STEPS": 3, "READER_EPOCHS": 1, "ROUNDS": 3}
 VAL_IMAGES = 1000  # images of the validation split behind every accuracy
 FINETUNE_IMAGES = 15_000  # images of the one pass that repairs the pruned network
 ADAPT_STEPS = 60  # updates of each run that adapts an int8 network

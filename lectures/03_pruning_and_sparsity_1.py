@@ -35,7 +35,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"VAL_IMAGES": 100, "FINETUNE_IMAGES": 128, "CHANNEL_IMAGES": 64, "ROUNDS": 3}
 VAL_IMAGES = 1000  # images of the validation split behind every accuracy
 FINETUNE_IMAGES = 5000  # images of each of the four fine-tuning runs
 CHANNEL_IMAGES = 256  # images behind the criteria for channels

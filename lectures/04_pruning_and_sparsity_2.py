@@ -35,7 +35,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"SEEDS": 2, "SEARCH_IMAGES": 32, "REPORT_IMAGES": 100, "STATISTICS_IMAGES": 64, "ROUNDS": 3, "BUDGET": 0.75, "EPISODES": 8, "EXPLORING": 4, "SHORT_IMAGES": 64, "FINETUNE_IMAGES": 128, "SMALL_IMAGES": 2000, "SMALL_STEPS": 40}
 SEEDS = 3  # of every comparison
 SEARCH_IMAGES = 300  # validation images that rules and searches may look at
 REPORT_IMAGES = 1000  # other validation images, behind every reported accuracy

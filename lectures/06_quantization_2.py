@@ -34,7 +34,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"SEEDS": 2, "SEARCH_IMAGES": 64, "REPORT_IMAGES": 100, "CALIBRATION_IMAGES": 64, "DEPTHWISE_IMAGES": 1000, "DEPTHWISE_STEPS": 60, "ADAROUND_STEPS": 40, "PATCHES": 1024, "QAT_SEEDS": 2, "QAT_IMAGES": 96, "BINARY_IMAGES": 320, "EVALUATIONS": 16, "ROUNDS": 3}
 SEEDS = 3  # of AdaRound and of the mixed-precision search
 SEARCH_IMAGES = 256  # validation images that searches may look at
 REPORT_IMAGES = 1000  # other validation images, behind every reported accuracy

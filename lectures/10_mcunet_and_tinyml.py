@@ -35,7 +35,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"REPORT_IMAGES": 100, "CALIBRATION_IMAGES": 64, "EXACT_IMAGES": 5, "SAMPLES": 40, "BRIEF_IMAGES": 256, "TRAINED": 1, "GENERATIONS": 3, "CHILDREN": 4, "EMULATED_IMAGES": 1}
 REPORT_IMAGES = 1000  # validation images behind every reported accuracy
 CALIBRATION_IMAGES = 128  # training images whose activations set the scales
 EXACT_IMAGES = 20  # on which patches and whole images are compared, code by code

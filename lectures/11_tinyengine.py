@@ -35,7 +35,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"SIDE": 8, "CHANNELS": 16, "TILE_CHANNELS": [8], "CALIBRATION_IMAGES": 16, "REPORT_IMAGES": 50, "GRAPHS": 8, "ROUNDS": 3}
 SIDE, CHANNELS = 16, 32  # the convolution that is rewritten: 16×16×32 → 16×16×32, 3×3
 TILE_CHANNELS = (8, 32, 64)  # of the scan over register tiles
 CALIBRATION_IMAGES = 256  # training images that set the ranges of activations

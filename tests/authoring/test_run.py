@@ -27,6 +27,7 @@ from pathlib import Path
 # %%
 assert (EPOCHS, RATE, SIZES, EXACT) == (1, 0.1, (2, (3,)), False)
 assert os.environ["CODESIGN_STATIC"] == "1"
+assert "CODESIGN_OUTPUTS" not in os.environ
 assert os.environ["OMP_NUM_THREADS"] == "1"  # of two cores, with two notebooks at a time
 Path("made.txt").write_text(Path("given.txt").read_text())
 """,
@@ -69,6 +70,7 @@ def results(folder):
     before = contents(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "cores", lambda: 2)
+        patch.setenv("CODESIGN_OUTPUTS", str(folder))
         found = {ran.name: ran for ran in run.run(sorted(folder.glob("*.py")), short=True)}
     assert contents(folder) == before
     return found
