@@ -1,4 +1,4 @@
-"""``Lab``: what a lab notebook talks to.
+"""``Lab``, the object in a lab's notebook: targets, checks, stored artifacts, submission.
 
 It shows the targets, checks functions and artifacts on public cases, runs expensive steps once and
 keeps what they made, and packs the submission. Under the judge the same notebook runs with
@@ -27,7 +27,7 @@ OUTPUTS = "CODESIGN_OUTPUTS"  # where artifacts are kept, other than in ./output
 
 
 class NotHandedIn(RuntimeError):
-    """In grading, an artifact that was not handed in: grading never trains."""
+    """In grading, an artifact that the submission lacks: grading never trains."""
 
 
 class Lab:
@@ -39,7 +39,7 @@ class Lab:
         folder: where ``outputs/`` is; the notebook's own folder.
 
     Raises:
-        ValueError: unknown lab or data set.
+        ValueError: unknown lab or dataset.
     """
 
     def __init__(self, name: str, dataset: str | None = None, folder: str | Path = ".") -> None:
@@ -51,7 +51,7 @@ class Lab:
 
     @property
     def outputs(self) -> Path:
-        """Where artifacts of this data set are kept."""
+        """Where artifacts of this dataset are kept."""
         return Path(os.environ.get(OUTPUTS) or self.folder / "outputs") / self.dataset
 
     @property

@@ -1,4 +1,4 @@
-"""Artifacts: what ``lab.produce`` stores and the judge measures, one of four kinds.
+"""Store and load artifacts: course models, named tensors, JSON tables, source texts.
 
 ``<name>.json`` says the kind; a ``model`` adds ``<name>.safetensors`` and carries its config in
 the JSON, ``tensors`` adds ``<name>.safetensors``, a ``source`` adds ``<name>.c``, and a ``table``
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from autograder.contract.exchange import ExchangeError, is_finite, read_file
+from autograder.contract.exchange import is_finite
+from autograder.contract.files import MAX_ARTIFACT_BYTES, ExchangeError, read_file
 from codesign import checkpoints
 
 KINDS = ("model", "tensors", "table", "source")
 PAYLOAD = {"model": ".safetensors", "tensors": ".safetensors", "source": ".c"}
-FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.(json|safetensors|c)")
-MAX_ARTIFACT_BYTES = 32 * 2**20
 MAX_RECORD_BYTES = 2 * 2**20
 
 
 def kind_of(value: Any) -> str:
-    """The kind that fits ``value``: by its type.
+    """Return the kind of artifact that fits ``value``, by its type.
 
     Raises:
         ValueError: nothing that can be stored.
@@ -81,7 +79,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def exists(folder: Path, name: str) -> bool:
-    """Whether artifact ``name`` is stored in ``folder``."""
+    """Tell whether artifact ``name`` is stored in ``folder``."""
     return (folder / f"{name}.json").exists()
 
 
@@ -110,13 +108,13 @@ def fetch(folder: Path, name: str) -> Any:
 
 
 def size(folder: Path, name: str) -> int:
-    """Bytes of artifact ``name``: its files as they are stored, headers included."""
+    """Count the bytes of artifact ``name``: its files as they are stored, headers included."""
     payload = _files(folder, name)[1]
     return len(payload) + len(read_file(folder / f"{name}.json", MAX_RECORD_BYTES))
 
 
 def refusals(folder: Path) -> list[str]:
-    """What is wrong with the artifacts in ``folder``, each loaded once, trusting nothing."""
+    """Load each artifact in ``folder`` once, trusting nothing, and list what is wrong with it."""
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -127,7 +125,7 @@ def refusals(folder: Path) -> list[str]:
 
 
 def digest(folder: Path, name: str) -> str:
-    """sha256 over the files of artifact ``name``, or "missing"."""
+    """Hash the files of artifact ``name`` (sha256); "missing" without any."""
     try:
         record, payload = _files(folder, name)
     except ExchangeError as error:

@@ -1,4 +1,4 @@
-"""nbgrader's metadata of a cell: its id, and whether it is a solution or a check."""
+"""Read nbgrader's metadata of a cell: its id, and whether it is a solution or a check."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 
 def grade_id(cell: Any) -> str | None:
-    """nbgrader's id of a cell, or None."""
+    """Return nbgrader's id of a cell, or None."""
     entry = cell.metadata.get("nbgrader")
     return entry.get("grade_id") if isinstance(entry, dict) else None
 
 
 def is_solution(cell: Any) -> bool:
-    """Whether students write into this cell."""
+    """Tell whether students write into this cell."""
     return bool(cell.metadata.get("nbgrader", {}).get("solution"))
 
 
 def is_judged(cell: Any) -> bool:
-    """Whether this is a check: graded by the judge, not by a person."""
+    """Tell whether this is a check: graded by the judge, not by a person."""
     entry = cell.metadata.get("nbgrader", {})
     return cell.cell_type == "code" and bool(entry.get("grade")) and not entry.get("solution")

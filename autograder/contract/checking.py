@@ -1,4 +1,4 @@
-"""What a check is: one function that measures a student's work and returns rows of points.
+"""Graded checks: one function each, which measures a student's work and returns rows of points.
 
 A check knows neither notebook nor kernel. It draws its inputs from ``cases`` and may ask
 ``student`` for two things: call a function, fetch an artifact. In the student's kernel the cases
@@ -58,15 +58,15 @@ class Cases:
         self.generator = torch.Generator().manual_seed(mixed % 2**63)
 
     def randn(self, *shape: int) -> torch.Tensor:
-        """Normal numbers, float32."""
+        """Draw normal numbers, float32."""
         return torch.randn(shape, generator=self.generator)
 
     def randint(self, low: int, high: int, shape: Sequence[int] = (1,)) -> torch.Tensor:
-        """Integers from ``low`` to ``high - 1``, int64."""
+        """Draw integers from ``low`` to ``high - 1``, int64."""
         return torch.randint(low, high, tuple(shape), generator=self.generator)
 
     def choice(self, items: Sequence[Any]) -> Any:
-        """One of ``items``."""
+        """Draw one of ``items``."""
         return items[int(self.randint(0, len(items)))]
 
     @property
@@ -131,7 +131,7 @@ def fault(judge: Callable[..., str | None], *case: Any) -> str | None:
 
 
 class LocalStudent:
-    """A student inside the own kernel: same encoding, no deadline, no isolation."""
+    """The student's side within the same kernel: same encoding, no deadline, no isolation."""
 
     def __init__(self, namespace: dict[str, Any], outputs: Path) -> None:
         self.namespace, self.outputs = namespace, outputs
@@ -163,7 +163,7 @@ class LocalStudent:
 
 
 def artifact(outputs: Path, name: str) -> Any:
-    """Load an artifact, or say why not.
+    """Load an artifact, or raise with the reason.
 
     Raises:
         StudentError: see :func:`autograder.contract.artifacts.fetch`.

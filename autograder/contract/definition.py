@@ -1,4 +1,4 @@
-"""A lab as the judge knows it: one object with targets, checks, mutants and valid solutions.
+"""Lab definitions and their registry: targets, checks, mutants and valid solutions of one lab.
 
 Labs register themselves here, so that no room below ``labs`` imports one by name. What a student's
 notebook needs (name and targets) is read at once; checks, mutants and valid solutions are loaded
@@ -50,12 +50,12 @@ class LabDefinition:
 
     @cached_property
     def mutants(self) -> Sequence[Any]:
-        """Every wrong answer."""
+        """Every mutant."""
         return self.load_mutants()
 
     @cached_property
     def valid(self) -> Sequence[Any]:
-        """Every right answer of another style."""
+        """Every valid solution."""
         return self.load_valid()
 
     def check(self, name: str) -> Check:
@@ -79,7 +79,7 @@ def register(lab: LabDefinition) -> LabDefinition:
 
 
 def forget(name: str) -> None:
-    """Take a lab out again."""
+    """Remove a lab from the registry."""
     _labs.pop(name, None)
 
 

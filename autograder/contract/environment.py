@@ -1,4 +1,4 @@
-"""Names of the environment variables that judge, kernels and notebooks share."""
+"""Names of environment variables, and the public seed, that judge and notebooks share."""
 
 from __future__ import annotations
 
@@ -9,3 +9,5 @@ SEED = "CODESIGN_SEED"  # of a reference's trainings
 UNISOLATED = "CODESIGN_UNISOLATED"  # "1": grade without a sandbox
 DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
 LABS = "CODESIGN_LABS"  # folders of further labs, separated like $PATH
+
+PUBLIC_SEED = 0  # of the cases that students see; the judge's own seed is secret

@@ -1,4 +1,4 @@
-"""Values that cross between the judge and a student's kernel: JSON for structure, safetensors.
+"""Serialize values between judge and student's kernel: JSON and safetensors, never pickle.
 
 Nothing is pickled and nothing is trusted: what comes back is data of bounded size, depth and
 dtype, read from regular files only; a model returns as a config and weights that are rebuilt from
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 import sys
 import traceback
 from pathlib import Path
@@ -21,17 +19,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from autograder.contract.files import MAX_BYTES, ExchangeError, read_file
 from codesign import checkpoints
 
-MAX_BYTES = 64 * 2**20
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 8
 MAX_MESSAGE = 2_000
 NO_FUNCTION = "the notebook defines no function"
-
-
-class ExchangeError(ValueError):
-    """A value that cannot travel, or bytes that are not what they should be."""
 
 
 def pack(value: Any) -> tuple[str, bytes]:
@@ -136,29 +130,6 @@ def _unpack(tree: Any, tensors: dict[str, torch.Tensor], seen: list[int], depth:
     raise ExchangeError(f"malformed value of kind {kind!r}")
 
 
-def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of a regular file, never following a link and never blocking on a pipe.
-
-    Raises:
-        ExchangeError: missing, not a regular file with one name, or larger than ``limit`` bytes.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise ExchangeError(f"{path.name}: {error.strerror}") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise ExchangeError(f"{path.name} is not a regular file with one name")
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_size > limit:
-            raise ExchangeError(f"{path.name} has {status.st_size:,} bytes; allowed: {limit:,}")
-        data = file.read(limit + 1)  # it may have grown since
-    if len(data) > limit:
-        raise ExchangeError(f"{path.name} has more than {limit:,} bytes")
-    return data
-
-
 def write(stem: Path, value: Any) -> None:
     """Store ``value`` as ``stem.json`` and ``stem.safetensors``."""
     tree, tensors = pack(value)
@@ -177,7 +148,7 @@ def read(stem: Path) -> Any:
 
 
 def serve(requests: str, answers: str, call: str) -> None:
-    """In the student's kernel: run the call that the judge wrote and store its answer."""
+    """Answer one call of the judge from within the student's kernel."""
     request = read(Path(requests) / call)
     try:
         answer = {"value": invoke(vars(sys.modules["__main__"]), request)}

@@ -1,4 +1,4 @@
-"""What accuracy is measured on, and against: the judge's images and the dense network.
+"""Held-out test images and the dense baseline that accuracy is compared with.
 
 With the public seed, in a student's kernel, the images are those of the validation split.
 """
@@ -14,16 +14,15 @@ from typing import cast
 
 import torch
 
+from autograder.contract.environment import PUBLIC_SEED
 from autograder.contract.version import source_version
 from codesign import checkpoints, datasets, glyphs, training
 from codesign.datasets import DatasetCard, ImageSet
 from codesign.models import VGG
 
-PUBLIC_SEED = 0
-
 
 def dense(dataset: str) -> VGG:
-    """The shipped dense VGG of ``dataset``, in evaluation mode."""
+    """Load the shipped dense VGG of ``dataset``, in evaluation mode."""
     return cast(VGG, checkpoints.load(checkpoints.shipped("vgg", dataset)))
 
 
@@ -41,7 +40,7 @@ def images(dataset: str, seed: int) -> ImageSet:
 
 @lru_cache(maxsize=4)
 def dense_accuracy(dataset: str, seed: int) -> float:
-    """Measured once on a machine and then read: every worker would take seconds for it."""
+    """Measure the dense VGG's accuracy once a machine and cache it; it takes seconds."""
     data = images(dataset, seed)
     digest = hashlib.sha256(data.images.numpy().tobytes() + data.labels.numpy().tobytes())
     digest.update(checkpoints.shipped("vgg", dataset).with_suffix(".safetensors").read_bytes())

@@ -1,4 +1,4 @@
-"""Rows of a verdict: one measured figure or tested property each, with its points.
+"""Score the rows of a verdict: one measured figure or tested property each, with its points.
 
 A figure's points stand in ``targets.toml``. A property's row only says its *share*; :func:`scaled`
 gives all such rows of a check what its figures leave, in proportion, whatever the unit of shares.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from autograder.contract.targets import Figure
+
+if TYPE_CHECKING:  # what only reads verdicts does without PyTorch
+    import torch
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class Row:
 
 
 def failed(name: str, max_points: float, message: str) -> Row:
-    """A row without points and with the reason."""
+    """Make a row of no points with the reason."""
     return Row(name, None, None, 0.0, max_points, message=message, status="failed")
 
 
 def passed(name: str, ok: bool, share: float, message: str = "") -> Row:
-    """All or nothing; ``message`` says why not."""
+    """Give all points or none; ``message`` says why not."""
     if bool(ok):
         return Row(name, "yes", "yes", share, share)
     return Row(name, "no", "yes", 0.0, share, message=message, status="failed")
@@ -65,6 +66,8 @@ def scaled(
             f"points, and the other rows share {shares:g} parts of the rest"
         )
     factor = left / shares if shares else 1.0
+    if factor == 1.0:
+        return tuple(rows)
     return tuple(
         row
         if row.name in figures
@@ -106,7 +109,7 @@ def measured(
 
 
 def inconclusive(row: Row, message: str) -> Row:
-    """The same row with full points, marked for a person."""
+    """Give the row full points and mark it for manual review."""
     return replace(row, points=row.max_points, message=message, status="inconclusive")
 
 
@@ -120,12 +123,14 @@ def compare(
     rtol: float = 1e-4,
     exact: bool = False,
 ) -> Row:
-    """Its whole share when ``got`` equals ``expected`` in structure, type, shape and value."""
+    """Give the whole share when ``got`` equals ``expected`` in structure, type, shape and value."""
     difference = _difference(got, expected, "value", 0.0 if exact else atol, 0.0 if exact else rtol)
     return passed(name, difference is None, share, difference or "")
 
 
 def _difference(got: Any, expected: Any, where: str, atol: float, rtol: float) -> str | None:
+    import torch
+
     if isinstance(expected, torch.Tensor):
         return _tensor_difference(got, expected, where, atol, rtol)
     if isinstance(expected, (list, tuple)):
@@ -153,6 +158,8 @@ def _difference(got: Any, expected: Any, where: str, atol: float, rtol: float) -
 def _tensor_difference(
     got: Any, expected: torch.Tensor, where: str, atol: float, rtol: float
 ) -> str | None:
+    import torch
+
     if not isinstance(got, torch.Tensor):
         return f"{where}: got a {type(got).__name__}, expected a tensor {tuple(expected.shape)}"
     if got.shape != expected.shape:
@@ -178,7 +185,9 @@ def _short(value: Any) -> str:
 
 
 def type_fault(value: object, dtype: torch.dtype, shape: tuple[int, ...]) -> str | None:
-    """What keeps ``value`` from being a tensor of this type and shape, or None."""
+    """Say what keeps ``value`` from being a tensor of this type and shape, or None."""
+    import torch
+
     if not isinstance(value, torch.Tensor):
         return f"got a {type(value).__name__}, expected a {dtype} tensor {shape}"
     if value.dtype != dtype or tuple(value.shape) != shape:
@@ -207,7 +216,7 @@ def no_fault(name: str, faults: Sequence[str | None], share: float) -> Row:
 def joint(
     gain: tuple[str, float], loss: tuple[str, float], target: Mapping[str, Figure]
 ) -> list[Row]:
-    """Two figures that only count together.
+    """Score two figures that only count together.
 
     The loss earns its points in proportion to the gain: a model that was never compressed has no
     loss to be proud of. The gain counts while the loss is within its floor: an empty model is
@@ -234,7 +243,7 @@ def joint_use(
 
 
 def earned(value: float, figure: Figure) -> float:
-    """The part of a figure's points that ``value`` earns, 0..1."""
+    """Compute the share of a figure's points that ``value`` earns, 0..1."""
     return credit(value, figure.target, figure.floor, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Verdicts and target tables for people: HTML for notebooks and feedback, plain text for shells.
+"""Render verdicts and tables of targets: HTML for notebooks and feedback, plain text for shells.
 
 Whatever comes from a student (messages, values) is escaped.
 """
@@ -18,7 +18,7 @@ NO_BREAK = "white-space:nowrap"  # in figures; the last column is a message
 
 
 def number(value: float | str | None, unit: str = "") -> str:
-    """A figure with at most four significant digits and its unit."""
+    """Format a figure with at most four significant digits and its unit."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -28,7 +28,7 @@ def number(value: float | str | None, unit: str = "") -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row as the texts under ``HEADINGS``."""
+    """Format a row as the texts under ``HEADINGS``."""
     return (
         row.name,
         number(row.measured, row.unit),
@@ -40,7 +40,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A small escaped HTML table."""
+    """Render a small HTML table, escaped."""
     head = "".join(f'<th style="{CELL}">{escape(h)}</th>' for h in headings)
     body = "".join(
         "<tr>"
@@ -55,7 +55,7 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: 
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """The same table in aligned plain text."""
+    """Render the same table in aligned plain text."""
     table = [tuple(headings), *[tuple(row) for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in table]
@@ -63,23 +63,23 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: 
 
 
 def caption(verdict: Verdict) -> str:
-    """Name, points and data set of a verdict."""
+    """Say name, points and dataset of a verdict."""
     where = f" on {verdict.dataset}" if verdict.dataset else ""
     return f"{verdict.check}: {verdict.points:g} of {verdict.max_points:g} points{where}"
 
 
 def html(verdict: Verdict) -> str:
-    """A verdict as HTML."""
+    """Render a verdict as HTML."""
     notes = "".join(f"<p>{escape(note)}</p>" for note in verdict.notes)
     return html_table(HEADINGS, [cells(row) for row in verdict.rows], caption(verdict)) + notes
 
 
 def score(verdict: Verdict) -> str:
-    """The points alone, said in words; the number itself is for nbgrader."""
+    """Render the points alone, in words; the number itself is for nbgrader."""
     return f"<span>{verdict.points:g} points of {verdict.max_points:g}</span>"
 
 
 def text(verdict: Verdict) -> str:
-    """A verdict as plain text."""
+    """Render a verdict as plain text."""
     table = text_table(HEADINGS, [cells(row) for row in verdict.rows], caption(verdict))
     return "\n".join([table, *verdict.notes])

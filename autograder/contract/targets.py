@@ -1,4 +1,4 @@
-"""Targets of a lab, read from its ``targets.toml``: the one place where points are written.
+"""Read a lab's ``targets.toml``: the points of each check and the targets of its figures.
 
 A figure earns its full points at ``target`` or better, none at ``floor`` or worse. Points that a
 check's figures leave go to its other rows, by their shares.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DATASETS = ("cifar10", "glyphs")
+from codesign.places import DATASETS
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CheckTargets:
 
 
 def read(path: Path) -> dict[str, CheckTargets]:
-    """The checks of one lab, in their order.
+    """Read the checks of one lab, in their order.
 
     Raises:
         ValueError: no such file, not TOML, a figure without target, floor or points, or with more

@@ -1,4 +1,4 @@
-"""The answer to one graded cell, and what goes wrong on the student's side."""
+"""The verdict on one graded cell, and the errors of the student's side."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from codesign import checkpoints
+from codesign import places
 
 PACKAGES = ("autograder", "codesign")
 # Python, C and its headers, linker scripts, targets: whatever of a package is source.
@@ -40,6 +40,6 @@ def inputs() -> Iterator[tuple[str, Path]]:
         for path in sorted(root.rglob("*")):
             if path.suffix in SUFFIXES and path.is_file():
                 yield f"{package}/{path.relative_to(root).as_posix()}", path
-    for root in checkpoints.folders():
+    for root in places.checkpoint_folders():
         for path in sorted(root.rglob("*.json")):
             yield f"checkpoints/{path.relative_to(root).as_posix()}", path

@@ -1,4 +1,4 @@
-"""The judge: executes an accepted notebook and answers each of its graded cells.
+"""Execute an accepted notebook and judge each of its graded cells.
 
 The student's process never grades itself: other cells run in the student's kernel, a graded cell
 does not run at all; its check runs here, calls functions across the kernel boundary and measures
@@ -9,69 +9,25 @@ number for nbgrader.
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from autograder.contract import artifacts, cells, checking, held_out, rows, show
+from autograder.contract import artifacts, cells, checking
 from autograder.contract.definition import find
 from autograder.contract.verdict import StudentError, Verdict
+from autograder.grading.unit import BUDGET_S
+from autograder.grading.verdict_cells import outputs_of
 from autograder.intake import accept, sanitize
-from autograder.sandbox import bubblewrap, process
+from autograder.sandbox import process
 from autograder.sandbox.kernel import KernelStudent
 from codesign import datasets
 
 CELL_DEADLINE_S = 60.0
-BUDGET_S = 600.0
-VERDICT_MIME = "application/vnd.codesign.verdict+json"
-
-
-class NotIsolated(RuntimeError):
-    """Grading was asked for where the sandbox does not work."""
-
-
-def isolation(unisolated: bool | None = None) -> bool:
-    """Whether to isolate; ``unisolated`` (or ``CODESIGN_UNISOLATED=1``) does without.
-
-    Raises:
-        NotIsolated: no sandbox here and nobody said in as many words to go on without.
-    """
-    if unisolated is None:
-        unisolated = os.environ.get("CODESIGN_UNISOLATED") == "1"
-    if unisolated:
-        return False
-    reason = bubblewrap.why_not()
-    if reason:
-        raise NotIsolated(
-            f"submissions are untrusted code and cannot be isolated: {reason}. Install bubblewrap "
-            "(Debian: apt-get install bubblewrap), or say --unisolated (CODESIGN_UNISOLATED=1)."
-        )
-    return True
-
-
-def secret_seed(root: Path) -> int:
-    """The judge's seed of this course, drawn once and kept in ``<root>/.judge_seed``.
-
-    The same seed gives the same hidden cases, so that a grade can be reproduced.
-    """
-    path = root / ".judge_seed"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        text = path.read_text().strip()
-        if not text.isdecimal() or int(text) == held_out.PUBLIC_SEED:
-            raise ValueError(f"{path}: got {text!r}; allowed: a positive integer") from None
-        return int(text)
-    seed = 1 + secrets.randbelow(2**31 - 1)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{seed}\n")
-    return seed
 
 
 def judge(
@@ -134,23 +90,6 @@ def _run(
     return verdicts
 
 
-def refuse(notebook: NotebookNode, lab: str, reasons: list[str]) -> None:
-    """Fill ``notebook`` in place with verdicts of no points, without running anything."""
-    count, told = 0, False
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        count += 1
-        cell.execution_count, cell.outputs = count, []
-        name = cells.grade_id(cell) or ""
-        if cells.is_judged(cell) and name in find(lab).targets:
-            points = find(lab).targets[name].points
-            row = replace(rows.failed(name, points, reasons[-1]), status="refused")
-            verdict = Verdict(name, (row,), points, notes=() if told else tuple(reasons))
-            told = True
-            cell.outputs = outputs_of(verdict, count)
-
-
 def _execute(student: KernelStudent, source: str) -> list[NotebookNode]:
     try:
         outputs = student.run_cell(source, CELL_DEADLINE_S)
@@ -160,25 +99,3 @@ def _execute(student: KernelStudent, source: str) -> list[NotebookNode]:
         if "execution_count" in output:
             output.execution_count = None  # ours, not what the kernel says
     return [sanitize.without_paths(output) for output in outputs]
-
-
-def outputs_of(verdict: Verdict, count: int) -> list[NotebookNode]:
-    """The outputs of a graded cell: the table, and one plain number that nbgrader reads."""
-    table = {
-        "text/html": show.html(verdict),
-        "text/plain": show.text(verdict),
-        VERDICT_MIME: verdict.to_json(),
-    }
-    points = {"text/html": show.score(verdict), "text/plain": f"{verdict.points:g}"}
-    return [
-        new_output("display_data", data=table),
-        new_output("execute_result", execution_count=count, data=points),
-    ]
-
-
-def verdict_in(cell: NotebookNode) -> dict[str, Any] | None:
-    """The verdict that the judge wrote into ``cell``, as plain data; None: it wrote none."""
-    if not cells.is_judged(cell):
-        return None
-    shown = (o.data for o in cell.outputs if o.output_type == "display_data")
-    return next((data[VERDICT_MIME] for data in shown if VERDICT_MIME in data), None)

@@ -1,4 +1,4 @@
-"""The judge as nbgrader's executor, so that plain ``nbgrader autograde`` uses it.
+"""nbgrader plug-ins: exporter and preprocessors that call the judge.
 
 ``wire(c)`` in ``nbgrader_config.py`` replaces how nbgrader reads a submission and what it runs:
 the submitted notebook becomes the released one with the student's answers, and graded cells are
@@ -24,8 +24,10 @@ from nbgrader.preprocessors import (
 from nbgrader.utils import determine_grade
 
 from autograder.contract import cells
-from autograder.grading import judge
+from autograder.grading import verdict_cells
 from autograder.intake import accept, folders
+from autograder.intake.course import secret_seed
+from autograder.sandbox.isolation import isolation
 
 DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
 TABLES = """<style>
@@ -54,6 +56,8 @@ class Judge(NbGraderPreprocessor):
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         """Fill every code cell's outputs; of graded cells, with the judge's verdict."""
+        from autograder.grading import judge  # with PyTorch, which most commands do without
+
         info = resources["nbgrader"]
         coursedir, lab = self.parent.parent.coursedir, info["assignment"]
         submission = coursedir.format_path(coursedir.submitted_directory, info["student"], lab)
@@ -61,8 +65,8 @@ class Judge(NbGraderPreprocessor):
             nb,
             lab,
             Path(submission) / "outputs",
-            seed=judge.secret_seed(Path(coursedir.root)),
-            isolated=judge.isolation(),
+            seed=secret_seed(Path(coursedir.root)),
+            isolated=isolation(),
             problems=nb.metadata.pop(accept.PROBLEMS, []),
         )
         _remove_files(coursedir, lab, info["student"])
@@ -118,7 +122,7 @@ class SaveScores(SaveAutoGrades):
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
         """Record one cell; an inconclusive one keeps its points and needs a manual grade."""
         cell, resources = super().preprocess_cell(cell, resources, index)
-        verdict = judge.verdict_in(cell)
+        verdict = verdict_cells.verdict_in(cell)
         if verdict and verdict["inconclusive"]:
             where = self.notebook_id, self.assignment_id, self.student_id
             grade = self.gradebook.find_grade(cells.grade_id(cell), *where)

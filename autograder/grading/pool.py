@@ -1,4 +1,4 @@
-"""Workers for units of work: processes of this machine, or an existing Dask cluster.
+"""Grade in parallel: worker processes of this machine, or an existing Dask cluster.
 
 Either way a worker that dies takes nothing with it but time: its unit goes to another one, and a
 unit that ends its worker again and again is answered with the reason instead of a verdict.
@@ -10,25 +10,21 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import torch
-
 from autograder.contract.version import source_version
-from autograder.grading.judge import BUDGET_S
-from autograder.grading.unit import judge_unit
-from autograder.sandbox import bubblewrap, process
+from autograder.grading.unit import BUDGET_S, judge_unit
+from autograder.grading.worker import DONE, READY, serve
 
 ATTEMPTS = 3
 DEADLINE_S = 2 * BUDGET_S  # of one unit, by the clock outside of its worker
-DONE, FAILED = b"+", b"-"
 IN_FLIGHT_PER_WORKER = 4
 UNITS_PER_WORKER = 500  # then a fresh process takes over
 
@@ -48,6 +44,7 @@ class _Worker:
     unit: int | None = None
     since: float = 0.0
     done: int = 0
+    ready: bool = False
 
 
 @dataclass
@@ -58,7 +55,7 @@ class _Waiting:
 
 
 def default_workers() -> int:
-    """As many as there are cores for this process."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -72,6 +69,18 @@ def here(units: Iterable[bytes], job: Job = judge_unit) -> Iterator[tuple[int, A
         yield index, answer
 
 
+def warm_up() -> Any:
+    """Start the process that forks workers, in the background; returns its context.
+
+    It is small: a worker imports PyTorch itself, *beside* its sandbox, which does the same at that
+    moment. One that is forked with PyTorch would start its sandbox only afterwards.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([serve.__module__])
+    forkserver.ensure_running()
+    return context
+
+
 def local(
     units: Iterable[bytes], workers: int, job: Job = judge_unit
 ) -> Iterator[tuple[int, Answer]]:
@@ -79,8 +88,7 @@ def local(
 
     Units are taken from the iterable when a worker is free, never more than one ahead.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["autograder.grading.unit"])
+    context = warm_up()
     threads = max(1, default_workers() // workers)
     source = enumerate(units)
     jobs: dict[int, _Waiting] = {}
@@ -99,7 +107,8 @@ def local(
                 again.append(index)
             if not jobs:
                 return
-            while len(crew) < min(workers, len(jobs)):
+            # One after another: two that import at once on two cores are both late.
+            while len(crew) < min(workers, len(jobs)) and all(worker.ready for worker in crew):
                 crew.append(_hire(context, threads, job))
             for worker in crew:
                 if worker.unit is None and again:
@@ -113,14 +122,15 @@ def local(
 
 
 def _hire(context: Any, threads: int, job: Job) -> _Worker:
-    """A new worker. The process that forks them may have been killed; the next try restarts it.
+    """Start a worker. The process that forks them may have been killed; the next try restarts it.
 
     Raises:
         OSError: no process can be started here.
     """
+    named = f"{job.__module__}:{job.__qualname__}"
     for _ in range(ATTEMPTS):
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, threads, job), daemon=True)
+        process = context.Process(target=serve, args=(there, threads, named), daemon=True)
         try:
             process.start()
             return _Worker(process, here)
@@ -150,6 +160,9 @@ def _gather(
         try:
             if worker.pipe.poll():
                 answer = worker.pipe.recv_bytes()
+                if answer == READY:
+                    worker.ready = True
+                    continue
                 index, worker.unit = worker.unit, None
                 worker.done += 1
                 assert index is not None
@@ -185,28 +198,8 @@ def _dismiss(worker: _Worker) -> None:
     worker.process.join()
 
 
-def _serve(pipe: Connection, threads: int, job: Job) -> None:
-    """A worker's life: judge what comes, answer, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to handle
-    torch.set_num_threads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    try:
-        if bubblewrap.available():
-            with process.borrowed(isolated=True):
-                pass  # it gets warm while the first unit is on its way
-        while True:
-            unit = pipe.recv_bytes()
-            try:
-                answer = DONE + job(unit)
-            except Exception as error:  # the judge's own fault: told, never fatal for the others
-                answer = FAILED + f"{type(error).__name__}: {error}".encode()
-            pipe.send_bytes(answer)
-    except (EOFError, OSError):
-        process.close_all()
-
-
 def _version() -> str:
-    """The version of the course where this runs."""
+    """Return the version of the course where this runs."""
     return source_version()
 
 

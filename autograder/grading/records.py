@@ -1,4 +1,4 @@
-"""Keep what was judged, and bring gradebook and ``autograded/`` in step with it."""
+"""Cache judged notebooks, and bring gradebook and ``autograded/`` in step with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbgrader.converters import Autograde
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 
-from autograder.grading import judge, nbgrader_plugins
+from autograder.grading import nbgrader_plugins, verdict_cells
 from autograder.grading.unit import Unit
 from autograder.intake.course import Course, run_converter
 
@@ -35,7 +35,7 @@ class Graded:
 
 
 class Records:
-    """What was judged, kept so that a run that was cut goes on where it was.
+    """Cache of judged notebooks, so that an interrupted run goes on where it was.
 
     One file for each student in ``.autograder/verdicts/<lab>``: the key of the unit and the judged
     notebook, replaced as a whole. The gradebook is written from it, by this process alone, and
@@ -113,7 +113,7 @@ class Records:
 
 
 def _recorded(row: Any, verdict: dict[str, Any]) -> bool:
-    """Whether the gradebook's ``row`` says what the verdict says.
+    """Tell whether the gradebook's ``row`` says what the verdict says.
 
     What a person decided since stays: nbgrader would ask for it again if it were written again.
     """
@@ -124,7 +124,7 @@ def _recorded(row: Any, verdict: dict[str, Any]) -> bool:
 
 
 def read(course: Course, lab: str, student: str) -> Graded:
-    """The verdicts of an autograded submission, from its notebook.
+    """Read the verdicts of an autograded submission from its notebook.
 
     Raises:
         OSError: it was not graded.
@@ -135,8 +135,8 @@ def read(course: Course, lab: str, student: str) -> Graded:
 
 
 def graded_of(notebook: NotebookNode, student: str) -> Graded:
-    """The verdicts in a judged notebook."""
-    verdicts = [found for cell in notebook.cells if (found := judge.verdict_in(cell))]
+    """Read the verdicts in a judged notebook."""
+    verdicts = [found for cell in notebook.cells if (found := verdict_cells.verdict_in(cell))]
     plain = json.loads(json.dumps(verdicts))
     notes = plain[0]["notes"] if plain else []
     return Graded(student, tuple(plain), tuple(notes))

@@ -1,4 +1,4 @@
-"""``autograder grade``: every submission of a lab through intake, judge and nbgrader's gradebook.
+"""Grade every submission of a lab into nbgrader's gradebook: ``autograder grade``.
 
 The same converter and preprocessors as ``nbgrader autograde`` (:mod:`.nbgrader_plugins`), in one
 process, over staged copies; so a missing or broken notebook still gets its row and its reason.
@@ -19,11 +19,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from autograder.grading import judge, pool
+from autograder.grading import pool
 from autograder.grading.records import Graded, Records
 from autograder.grading.unit import Unit, judge_unit, refused
 from autograder.intake import accept
-from autograder.intake.course import Course, find_assignment
+from autograder.intake.course import Course, find_assignment, secret_seed
+from autograder.sandbox.isolation import isolation
 
 
 def grade(
@@ -42,7 +43,7 @@ def grade(
 
     Args:
         only: these students; empty: all.
-        unisolated: see :func:`autograder.grading.judge.isolation`.
+        unisolated: see :func:`autograder.sandbox.isolation.isolation`.
         workers: processes on this machine; None: one for each core; 0: this process alone.
         scheduler: address of a Dask cluster, instead of processes.
         resume: take over what was graded before, where nothing that it depends on has changed.
@@ -50,9 +51,9 @@ def grade(
 
     Raises:
         NotReleased: the lab was never released into this gradebook.
-        NotIsolated: see :func:`autograder.grading.judge.isolation`.
+        NotIsolated: see :func:`autograder.sandbox.isolation.isolation`.
     """
-    isolated = judge.isolation(unisolated)
+    isolated = isolation(unisolated)
     course = Course.at(root)
     with course.gradebook() as gradebook:
         find_assignment(gradebook, lab)
@@ -75,7 +76,7 @@ def grade(
 
 
 def _bytes(folder: Path, most: int = 1_000) -> int:
-    """Size of the artifacts handed in; none is opened, no depth followed, no flood counted out."""
+    """Sum the sizes of submitted artifacts; none is opened, no depth followed."""
     with suppress(OSError):
         found = itertools.islice(folder.glob("outputs/*/*"), most)
         return sum(path.lstat().st_size for path in found)
@@ -90,7 +91,7 @@ def _graded(
     resume: bool,
     judged_of: Callable[[Iterable[bytes]], Iterator[tuple[int, pool.Answer]]],
 ) -> Iterator[Graded]:
-    seed, pinned = judge.secret_seed(course.root), os.environ.get("CODESIGN_DATASET")
+    seed, pinned = secret_seed(course.root), os.environ.get("CODESIGN_DATASET")
     records = Records(course, lab)
     ready: deque[Graded] = deque()
     taken: dict[int, tuple[str, Unit]] = {}
@@ -128,7 +129,7 @@ def _graded(
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """One grading of a course at a time: another one waits, and then finds its work done."""
+    """Lock the course: a second grading waits, and then finds its work done."""
     folder = root / ".autograder"
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w") as lock:

@@ -1,4 +1,4 @@
-"""The unit of grading work: a submission's bytes in, the judged notebook's bytes out.
+"""Serialize one submission to bytes and grade it: what workers exchange.
 
 Nothing else crosses, so that a worker may be another process or another machine: no shared file
 system, no gradebook, no object that is unpickled. The same unit always gives the same key.
@@ -7,6 +7,7 @@ system, no gradebook, no object that is unpickled. The same unit always gives th
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import tempfile
@@ -21,8 +22,10 @@ from nbformat import NotebookNode
 
 from autograder.contract.definition import find
 from autograder.contract.version import source_version
-from autograder.grading import judge
+from autograder.grading import verdict_cells
 from autograder.intake import accept
+
+BUDGET_S = 600.0  # of one submission, by the judge's clock
 
 _one_at_a_time = threading.Lock()  # a check seeds torch; sandboxes are lent one by one
 
@@ -38,7 +41,7 @@ class Unit:
     dataset: str | None = None  # pinned by the instructor; None: what was handed in
 
     def to_bytes(self) -> bytes:
-        """As a zip archive, the same bytes for the same content."""
+        """Serialize as a zip archive, the same bytes for the same content."""
         settings = {
             "lab": self.lab,
             "seed": self.seed,
@@ -58,7 +61,7 @@ class Unit:
         return stored.getvalue()
 
     def key(self) -> str:
-        """sha256 over everything that the result depends on, the judge's own source included."""
+        """Hash (sha256) everything that the result depends on, the judge's own source included."""
         digest = hashlib.sha256(self.to_bytes())
         digest.update(self.submission.timestamp or b"")
         digest.update(source_version().encode())
@@ -71,6 +74,8 @@ def judge_unit(unit: bytes) -> bytes:
     Raises:
         ValueError: the worker's targets are not those of the sender.
     """
+    from autograder.grading import judge  # with PyTorch, which the sender does without
+
     with _one_at_a_time, tempfile.TemporaryDirectory(prefix="codesign-unit-") as folder:
         with zipfile.ZipFile(io.BytesIO(unit)) as archive:
             archive.extractall(folder)  # made by `to_bytes`, with names that intake accepted
@@ -94,14 +99,19 @@ def judge_unit(unit: bytes) -> bytes:
         return nbformat.writes(notebook).encode()
 
 
+def prepare() -> None:
+    """Import what judging needs, PyTorch among it, before the first unit asks for it."""
+    importlib.import_module("autograder.grading.judge")
+
+
 def refused(unit: Unit, reason: str) -> bytes:
-    """The answer to a unit that could not be judged: no points, and why."""
+    """Answer a unit that could not be judged: no points, and why."""
     notebook: NotebookNode = nbformat.from_dict(unit.submission.notebook)
-    judge.refuse(notebook, unit.lab, [*unit.submission.problems, reason])
+    verdict_cells.refuse(notebook, unit.lab, [*unit.submission.problems, reason])
     return nbformat.writes(notebook).encode()
 
 
 def targets_version(lab: str) -> str:
-    """Changes with every change of the lab's targets."""
+    """Hash the lab's targets."""
     table: dict[str, Any] = {name: asdict(check) for name, check in find(lab).targets.items()}
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""``autograder calibrate``: run the reference over several seeds and write what it measured.
+"""Calibrate targets: run the reference over several seeds and write mean and spread.
 
 Each seed runs the solution notebook's own cells in a fresh folder, so that nothing stored is
 loaded; then the judge measures the artifacts. ``targets.toml`` receives the mean as ``reference``
@@ -23,7 +23,7 @@ from autograder.contract import checking
 from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find
 from autograder.intake.course import Course
-from autograder.proof.prove import PROOF_SEED
+from autograder.proof.bench import PROOF_SEED
 
 Measured = dict[str, dict[str, list[float]]]  # check -> figure -> one value a seed
 

@@ -1,4 +1,4 @@
-"""How a lab writes wrong answers, and right ones in another style.
+"""Vocabulary for a lab's mutants (wrong solutions) and valid solutions in another style.
 
 A mutant is a named wrong answer that must lose points of its own check alone; a forgery is a mutant
 of an artifact. A valid solution is a right answer in another style, which must keep full points.
@@ -18,7 +18,7 @@ Forge = Callable[[Path], None]  # alters a copy of the reference artifacts of on
 
 @dataclass(frozen=True)
 class Mutant:
-    """One wrong answer to ``check``.
+    """One wrong solution to ``check``.
 
     Either ``cell`` (a solution cell's id) and its wrong ``source``, or ``artifact`` and ``forge``,
     which alters a copy of the reference artifacts in the given folder.
@@ -38,7 +38,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Valid:
-    """One right answer in another style: the ``source`` of a solution cell."""
+    """One valid solution in another style: the ``source`` of a solution cell."""
 
     name: str
     check: str
@@ -47,7 +47,7 @@ class Valid:
 
 
 def wrong(check: str, cell: str | None = None, /, **sources: str) -> list[Mutant]:
-    """Mutants of one solution cell, ``solution_<check>`` unless named: name = source."""
+    """Make mutants of one solution cell, ``solution_<check>`` unless named: name = source."""
     cell = cell or f"solution_{check}"
     what = cell.removeprefix("solution_")
     return [Mutant(f"{what}: {how}", check, cell, dedent(text)) for how, text in sources.items()]
@@ -70,7 +70,7 @@ def changed(
 
 
 def forged(name: str, /, **forgeries: Forge) -> list[Mutant]:
-    """Mutants of one artifact, which carries the name of its check."""
+    """Make mutants of one artifact, which carries the name of its check."""
     return [
         Mutant(f"{name}: {how}", name, artifact=name, forge=forge)
         for how, forge in forgeries.items()
@@ -97,7 +97,7 @@ def edited(name: str, *parts: tuple[str, str]) -> Forge:
 
 
 def valid(check: str, cell: str | None = None, /, **sources: str) -> list[Valid]:
-    """Right answers to one solution cell, in another style than the reference: name = source."""
+    """Make valid solutions of one cell, in another style than the reference: name = source."""
     cell = cell or f"solution_{check}"
     what = cell.removeprefix("solution_")
     return [Valid(f"{what}: {how}", check, cell, dedent(text)) for how, text in sources.items()]

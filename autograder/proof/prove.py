@@ -1,76 +1,141 @@
-"""The proof of the grader: full points for the reference, none for the release, mutants caught.
+"""Prove the grader: full points for the reference, none for the release, every mutant caught.
 
-A mutant is a named wrong answer, kept in ``autograder/mutants/<lab>.py``: another source for one
-solution cell, or a forged artifact. It must lose points in exactly one check. All of them go
-through the judge, with hidden cases; the proof is a matrix of mutants and checks.
+A mutant must lose points in exactly one check, its own; a valid solution of another style in none.
+All of them go through the judge, with hidden cases; the proof is a matrix of lines and checks. What
+the ledger knows is spared, but a random part of it is judged again.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import json
-import shutil
+import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
-from autograder.contract import artifacts, cells, checking
-from autograder.contract.definition import find
-from autograder.contract.verdict import StudentError, Verdict
+from autograder.contract.definition import LabDefinition, find
+from autograder.contract.verdict import Verdict
 from autograder.grading import judge
 from autograder.intake import accept
 from autograder.intake.course import Course
-from autograder.proof.mutants import Mutant
-from autograder.sandbox import process
-from autograder.sandbox.kernel import KernelStudent
+from autograder.proof import ledger
+from autograder.proof.bench import PROOF_SEED, bench
+from autograder.proof.mutants import Mutant, Valid
 
-PROOF_SEED = 20_260_101  # any but the public one: the proof must not depend on a course's secret
 MUTANTS_NEEDED = 3
-BUDGET_S = 3_600.0
+AGAIN = 0.05  # of the lines that the ledger knows
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the matrix: points by check, and what is wrong with it (empty: nothing)."""
+    """One line of the matrix: points by check, and what is wrong with it (empty: nothing).
+
+    ``spared``: the ledger knows it, and it was not judged; it has no points then.
+    """
 
     name: str
     of: str
     dataset: str
-    points: dict[str, float]
+    points: dict[str, float] = field(default_factory=dict)
     fault: str = ""
+    spared: bool = False
+    key: str = ""
 
 
-def prove(course: Course, lab: str, dataset: str, *, isolated: bool) -> list[Line]:
+def prove(
+    course: Course,
+    lab: str,
+    dataset: str,
+    *,
+    isolated: bool,
+    known: ledger.Known | None = None,
+    again: float = AGAIN,
+) -> list[Line]:
     """The matrix of ``lab`` on ``dataset``.
+
+    Args:
+        known: what the ledger says, to spare; None: judge every line.
+        again: the part of the spared lines that is judged all the same, drawn at random.
 
     Raises:
         FileNotFoundError: no reference notebook or no reference artifacts for this set.
     """
+    definition = find(lab)
     reference = course.folder("source", ".", lab) / f"{lab}.ipynb"
     outputs = reference.parent / "outputs" / dataset
     if not reference.exists() or not outputs.is_dir():
         raise FileNotFoundError(f"{lab} has no reference notebook or artifacts in {outputs}")
-    notebook = accept.transplant(course.released(lab), reference)
-    if notebook.problems:
-        raise ValueError(f"{reference}: {notebook.problems}")
-    lines = [_untouched(course, lab, dataset, isolated)]
-    with _bench(notebook.notebook, lab, outputs, isolated) as bench:
-        full = bench.judge({})
-        lines.insert(0, _line("reference", "", dataset, full, _reference_fault(full)))
-        todo = tqdm(find(lab).mutants, desc=f"mutants of {lab} on {dataset}", unit="mutant")
-        for mutant in todo:
-            verdicts = bench.mutated(mutant, full)
-            lines.append(
-                _line(mutant.name, mutant.check, dataset, verdicts, _fault(mutant, verdicts, full))
-            )
+    base = ledger.base(definition, reference, course.released(lab), dataset)
+    answers: list[Mutant | Valid] = [*definition.mutants, *definition.valid]
+    empty = [Line("reference", "", dataset), Line("release", "", dataset)]
+    lines = [*empty, *(Line(answer.name, answer.check, dataset) for answer in answers)]
+    keys = [ledger.key(base, line.name) for line in empty]
+    keys += [_key(base, answer, definition) for answer in answers]
+    wanted = _wanted([*zip(lines, keys, strict=True)], known, again)
+    lines = [_spared(line, key) for line, key in zip(lines, keys, strict=True)]
+    if 1 in wanted:
+        lines[1] = _untouched(course, lab, dataset, isolated, keys[1])
+    if wanted - {1}:
+        notebook = accept.transplant(course.released(lab), reference)
+        if notebook.problems:
+            raise ValueError(f"{reference}: {notebook.problems}")
+        with bench(notebook.notebook, lab, outputs, isolated) as place:
+            full = place.judge({})
+            lines[0] = _line(lines[0], full, _reference_fault(full))
+            todo = sorted(wanted - {0, 1})
+            for at in tqdm(todo, desc=f"mutants of {lab} on {dataset}", unit="mutant"):
+                verdicts = place.answered(answers[at - 2], full)
+                lines[at] = _line(lines[at], verdicts, _fault(answers[at - 2], verdicts, full))
     return lines
+
+
+def _key(base: str, answer: Mutant | Valid, definition: LabDefinition) -> str:
+    """The key of a line: a forgery's is that of all files in which the lab may forge it."""
+    what = type(answer).__name__, answer.name, answer.check
+    if isinstance(answer, Valid) or answer.forge is None:
+        return ledger.key(base, *what, answer.cell or "", answer.source)
+    folder = definition.folder
+    files = {*folder.glob("mutants*.py"), *folder.rglob("mutants/*.py")} if folder else set()
+    return ledger.key(base, *what, answer.artifact or "", files=files)
+
+
+def _wanted(
+    lines: Sequence[tuple[Line, str]], known: ledger.Known | None, again: float
+) -> set[int]:
+    """The lines to judge: what the ledger does not know as it is now, and a random part of it."""
+    if known is None:
+        return set(range(len(lines)))
+    draw = random.SystemRandom()
+    return {
+        number
+        for number, (line, key) in enumerate(lines)
+        if known.get(ledger.name_of(line.dataset, line.name)) != key or draw.random() < again
+    }
+
+
+def _spared(line: Line, key: str) -> Line:
+    return Line(line.name, line.of, line.dataset, spared=True, key=key)
+
+
+def proved(lines: Sequence[Line]) -> ledger.Known:
+    """What the ledger may remember: every line without a fault."""
+    return {ledger.name_of(line.dataset, line.name): line.key for line in lines if not line.fault}
+
+
+def record(definition: LabDefinition, lines: Sequence[Line]) -> None:
+    """Bring the ledger in step with ``lines``, of some datasets; those of others stay."""
+    datasets = {line.dataset for line in lines}
+    kept = {
+        name: key
+        for name, key in ledger.read(definition).items()
+        if name.partition(":")[0] not in datasets
+    }
+    ledger.write(definition, {**kept, **proved(lines)})
 
 
 def missing(lab: str) -> list[str]:
@@ -86,12 +151,12 @@ def missing(lab: str) -> list[str]:
 def markdown(lines: list[Line], lab: str) -> str:
     """The matrix as a Markdown table: the points each line keeps in each check."""
     checks = list(find(lab).targets)
-    head = "| data set | line | of | " + " | ".join(checks) + " | verdict |"
+    head = "| dataset | line | of | " + " | ".join(checks) + " | verdict |"
     rule = "|---" * (len(checks) + 4) + "|"
     body = [
         f"| {line.dataset} | {line.name} | {line.of} | "
-        + " | ".join(f"{line.points[name]:g}" for name in checks)
-        + f" | {line.fault or 'ok'} |"
+        + " | ".join(f"{line.points[name]:g}" if line.points else "–" for name in checks)
+        + f" | {line.fault or ('known' if line.spared else 'ok')} |"
         for line in lines
     ]
     return "\n".join([head, rule, *body]) + "\n"
@@ -102,120 +167,7 @@ def to_json(lines: list[Line]) -> str:
     return json.dumps([vars(line) for line in lines], indent=1) + "\n"
 
 
-# --- one bench for all mutants -------------------------------------------------------------------
-
-
-class _Bench:
-    """A kernel with the reference solution loaded, where one cell or one artifact is swapped.
-
-    After a swap only the checks that it can reach run again: after another cell those that call
-    what it defines, directly or through other cells; after a forgery those that read it.
-    """
-
-    def __init__(self, notebook: NotebookNode, lab: str, reference: Path, student: KernelStudent):
-        self.lab, self.reference, self.student = lab, reference, student
-        self.sources = {
-            name: cell.source for cell in notebook.cells if (name := cells.grade_id(cell))
-        }
-        self.code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        self.calling: dict[str, set[str]] = {}
-        self.reading: dict[str, set[str]] = {}
-        for cell in notebook.cells:
-            if cell.cell_type == "code" and not cells.is_judged(cell):
-                student.run_cell(cell.source, judge.CELL_DEADLINE_S)
-
-    def judge(self, known: dict[str, Verdict]) -> dict[str, Verdict]:
-        """Every check's verdict, those in ``known`` as they are."""
-        return {name: known.get(name) or self._judge_one(name) for name in find(self.lab).targets}
-
-    def _judge_one(self, name: str) -> Verdict:
-        self.student.called, self.student.read = set(), set()
-        verdict = checking.run(self.lab, name, self.student, self.student.dataset, PROOF_SEED)
-        self.calling.setdefault(name, set()).update(self.student.called)
-        self.reading.setdefault(name, set()).update(self.student.read)
-        return verdict
-
-    def mutated(self, mutant: Mutant, full: dict[str, Verdict]) -> dict[str, Verdict]:
-        """The verdicts with ``mutant`` in place; afterwards the bench is as before."""
-        if mutant.forge is None:
-            assert mutant.cell is not None
-            return self._with_cell(mutant.cell, mutant.source, full)
-        mutant.forge(self.student.outputs)
-        changed = {name for name, read in self.reading.items() if any(map(self._differs, read))}
-        verdicts = self.judge({n: v for n, v in full.items() if n not in changed})
-        shutil.rmtree(self.student.outputs)
-        shutil.copytree(self.reference, self.student.outputs)
-        return verdicts
-
-    def _with_cell(self, cell: str, source: str, full: dict[str, Verdict]) -> dict[str, Verdict]:
-        if cell not in self.sources:
-            raise ValueError(f"got cell {cell!r}; allowed: {sorted(self.sources)}")
-        with contextlib.suppress(StudentError):
-            self.student.run_cell(source, judge.CELL_DEADLINE_S)
-        reached = reach(self.code, self.sources[cell], source)
-        untouched = {
-            name
-            for name, called in self.calling.items()
-            if not called or (reached is not None and not called & reached)
-        }
-        verdicts = self.judge({n: v for n, v in full.items() if n in untouched})
-        self.student.run_cell(self.sources[cell], judge.CELL_DEADLINE_S)
-        self.student.restarts = 0
-        return verdicts
-
-    def _differs(self, name: str) -> bool:
-        return artifacts.digest(self.student.outputs, name) != artifacts.digest(
-            self.reference, name
-        )
-
-
-def reach(cells: Sequence[str], right: str, wrong: str) -> set[str] | None:
-    """Names whose meaning may change when ``wrong`` takes the place of the cell ``right``.
-
-    What the two define, and in all ``cells`` whatever uses such a name, and so on. None: every
-    name, because ``wrong`` does more than define, or something here is not plain Python.
-    """
-    try:
-        before, after = ast.parse(right), ast.parse(wrong)
-        statements = [node for source in cells for node in ast.parse(source).body]
-    except SyntaxError:
-        return None
-    if not all(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in after.body):
-        return None
-    grown = {name for node in (*before.body, *after.body) for name in _defined(node)}
-    uses = [
-        (_defined(node), {part.id for part in ast.walk(node) if isinstance(part, ast.Name)})
-        for node in statements
-    ]
-    while more := {name for names, used in uses if used & grown for name in names} - grown:
-        grown |= more
-    return grown
-
-
-def _defined(node: ast.stmt) -> set[str]:
-    """Names that a statement of a cell binds."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return {node.name}
-    stored = [p for p in ast.walk(node) if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
-    return {name.id for name in stored}
-
-
-@contextlib.contextmanager
-def _bench(notebook: NotebookNode, lab: str, reference: Path, isolated: bool) -> Iterator[_Bench]:
-    with (
-        tempfile.TemporaryDirectory(prefix="codesign-prove-") as folder,
-        process.borrowed(isolated=isolated) as place,
-    ):
-        outputs = Path(folder) / reference.name
-        shutil.copytree(reference, outputs)
-        student = KernelStudent(place, outputs, reference.name, budget_s=BUDGET_S)
-        try:
-            yield _Bench(notebook, lab, reference, student)
-        finally:
-            student.close()
-
-
-def _untouched(course: Course, lab: str, dataset: str, isolated: bool) -> Line:
+def _untouched(course: Course, lab: str, dataset: str, isolated: bool, key: str) -> Line:
     """The release as handed out, without any artifact, all the way through the judge."""
     notebook = nbformat.read(course.released(lab), as_version=4)
     with tempfile.TemporaryDirectory() as empty:
@@ -226,11 +178,13 @@ def _untouched(course: Course, lab: str, dataset: str, isolated: bool) -> Line:
     gained = [name for name, verdict in verdicts.items() if verdict.points > 0]
     lost = sorted(find(lab).targets.keys() - verdicts.keys())
     fault = f"points for nothing in {gained}" if gained else ""
-    return _line("release", "", dataset, verdicts, fault or (f"no verdict in {lost}" * bool(lost)))
+    line = Line("release", "", dataset, key=key)
+    return _line(line, verdicts, fault or (f"no verdict in {lost}" * bool(lost)))
 
 
-def _line(name: str, of: str, dataset: str, verdicts: dict[str, Verdict], fault: str) -> Line:
-    return Line(name, of, dataset, {k: v.points for k, v in verdicts.items()}, fault)
+def _line(line: Line, verdicts: dict[str, Verdict], fault: str) -> Line:
+    points = {name: verdict.points for name, verdict in verdicts.items()}
+    return Line(line.name, line.of, line.dataset, points, fault, key=line.key)
 
 
 def _reference_fault(verdicts: dict[str, Verdict]) -> str:
@@ -247,8 +201,9 @@ def _reference_fault(verdicts: dict[str, Verdict]) -> str:
     return f"reference falls short: {short}" if short else ""
 
 
-def _fault(mutant: Mutant, verdicts: dict[str, Verdict], full: dict[str, Verdict]) -> str:
+def _fault(answer: Mutant | Valid, verdicts: dict[str, Verdict], full: dict[str, Verdict]) -> str:
     lost = {name for name, v in verdicts.items() if v.points < full[name].points}
-    if lost == {mutant.check}:
+    expected = {answer.check} if isinstance(answer, Mutant) else set()
+    if lost == expected:
         return ""
-    return f"lost points in {sorted(lost) or 'nothing'}, expected {mutant.check}"
+    return f"lost points in {sorted(lost) or 'nothing'}, expected {sorted(expected) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""What people read after grading: class report, leaderboard, queue for manual review, exports.
+"""Reports on graded labs: class report, leaderboard, queue for manual review, exports.
 
 Everything here reads the gradebook and changes nothing in it. ``retrain`` makes artifacts again to
 compare them with what was handed in.

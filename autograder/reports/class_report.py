@@ -1,4 +1,4 @@
-"""The class report: who got which points for which measured figure, as text and as a web page.
+"""Class report: every student's points and measured figures, as text and as a web page.
 
 The page opens with the class (how each figure and each check's points are spread) and ends with a
 table for every student. It is one file without script or link to elsewhere, to be mailed or kept.

@@ -1,4 +1,4 @@
-"""How the class is spread over each measured figure and over the points of each check.
+"""Distributions over the class: each measured figure, and the points of each check.
 
 A figure is a verdict's row whose target is a number; which ones there are is read from the
 verdicts, so a new lab needs no line here. Figures of two data sets are never mixed: neither their
@@ -74,7 +74,7 @@ def number(value: Any) -> float | None:
 
 
 def figures(entries: Sequence[Entry]) -> list[Distribution]:
-    """Every figure of the class, in the order of the lab, data sets side by side.
+    """Every figure of the class, in the order of the lab, datasets side by side.
 
     A student whose check broke before it measured counts as unmeasured, on the data set on which
     the check was judged.
@@ -133,7 +133,7 @@ def points(entries: Sequence[Entry]) -> list[Points]:
 
 
 def datasets(entries: Sequence[Entry]) -> dict[str, int]:
-    """How many submissions were judged on which data set; "" for those never judged."""
+    """Count the submissions judged on each dataset; "" for those never judged."""
     counts: Counter[str] = Counter()
     for entry in entries:
         if entry.state == roster.GRADED:

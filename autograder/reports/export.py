@@ -1,4 +1,4 @@
-"""The class report for machines: CSV with a line for each student, JSON with everything.
+"""Export the class report: CSV with a line for each student, JSON with everything.
 
 The CSV is made for a learning management system and for spreadsheets: a text that a spreadsheet
 would take for a formula gets an apostrophe in front, a student's id included. The JSON is strict

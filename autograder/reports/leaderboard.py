@@ -1,4 +1,4 @@
-"""``autograder leaderboard``: a reading group's ranking by each measured figure.
+"""Leaderboard by each measured figure, names opt-in: ``autograder leaderboard``.
 
 A submission is ranked on a figure when its check gave full points, so a tiny model that forgot
 everything wins nothing. Names are opt-in: ``leaderboard.toml`` in the course folder, written by
@@ -48,7 +48,7 @@ class Board:
 
     @property
     def title(self) -> str:
-        """Check, figure and data set."""
+        """Check, figure and dataset."""
         return f"{self.figure.check}: {self.figure.name} on {self.figure.dataset}"
 
     @property

@@ -1,4 +1,4 @@
-"""A self-contained HTML page for people: no script, nothing loaded, everything of theirs escaped.
+"""Build self-contained HTML pages, escaped, without scripts; replace files atomically.
 
 The page's own content security policy forbids both, so that what slipped through would still do
 nothing. Files are written as a whole or not at all.

@@ -1,4 +1,4 @@
-"""The class as small multiples: one panel for each figure, one for the points of each check.
+"""Plot the class as SVG small multiples: a panel for each figure and for each check's points.
 
 A dot is a student while a class is small; a larger class is a histogram. Values far outside stand
 at the edge, counted, so that one broken submission does not squash the others. SVG without text

@@ -1,4 +1,4 @@
-"""``autograder queue``: what of a lab waits for a person.
+"""Manual-review queue: inconclusive figures, unjudged submissions, reflections to grade.
 
 Verdicts that noise left undecided, submissions that the judge could not judge, and cells that a
 person grades. Something leaves the queue when she gives points in nbgrader's formgrader, or when

@@ -1,4 +1,4 @@
-"""``autograder grade --retrain``: make the artifacts of chosen students again, and compare.
+"""Rerun a student's training and compare with the submission: ``autograder grade --retrain``.
 
 Grading never trains, so that it is quick; whether an artifact comes from the code beside it stays
 open. Here the student's notebook runs with nothing stored, in the same sandbox under a longer
@@ -24,9 +24,10 @@ from autograder.contract.definition import find
 from autograder.contract.environment import GRADING, OUTPUTS
 from autograder.contract.rows import Row
 from autograder.contract.verdict import StudentError, Verdict
-from autograder.grading import judge, records
+from autograder.grading import records
+from autograder.grading.unit import BUDGET_S
 from autograder.intake import accept
-from autograder.intake.course import Course
+from autograder.intake.course import Course, secret_seed
 from autograder.reports import page
 from autograder.sandbox import process
 from autograder.sandbox.kernel import KernelStudent
@@ -37,7 +38,7 @@ HEADINGS = ("check", "figure", "handed in", "made again", "target", "")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of an artifact: as it was handed in, and as it comes out again."""
+    """One figure of an artifact: as submitted, and as it comes out again."""
 
     check: str
     figure: str
@@ -60,7 +61,7 @@ class Retrained:
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing was handed in that is better than what comes out."""
+        """Tell whether nothing submitted is better than what comes out."""
         return all(one.agrees for one in self.comparisons)
 
 
@@ -95,7 +96,7 @@ def retrain(
         try:
             problems = _run(runner, submission.notebook.cells, deadline_s)
             problems += accept.copy_artifacts(place.answers / "outputs" / dataset, made)
-            again = _measure(runner, name, judge.secret_seed(course.root))
+            again = _measure(runner, name, secret_seed(course.root))
         finally:
             runner.close()
     found = [line for verdict in again for line in compare(name, before[verdict.check], verdict)]
@@ -123,7 +124,7 @@ def _run(runner: KernelStudent, notebook: Iterable[Any], deadline_s: float) -> l
 def _measure(runner: KernelStudent, name: str, seed: int) -> list[Verdict]:
     """The verdicts of those checks that measure an artifact."""
     verdicts = []
-    runner.end = time.monotonic() + judge.BUDGET_S
+    runner.end = time.monotonic() + BUDGET_S
     for check in find(name).targets:
         runner.read = set()
         verdict = checking.run(name, check, runner, runner.dataset, seed)
@@ -133,7 +134,7 @@ def _measure(runner: KernelStudent, name: str, seed: int) -> list[Verdict]:
 
 
 def compare(name: str, before: dict[str, Any], again: Verdict) -> list[Comparison]:
-    """The figures of one check, handed in and made again."""
+    """Compare the figures of one check, submitted and made again."""
     figures = find(name).targets[again.check].figures[again.dataset]
     found = {row.name: row for row in again.rows}
     reason = "; ".join(row.message for row in again.rows if row.message)
@@ -160,7 +161,7 @@ def _finite(value: float | str | None) -> float | str | None:
 
 
 def _agrees(row: dict[str, Any], other: Row | None, figure: targets.Figure | None) -> bool:
-    """Whether a figure was not handed in better than it comes out, beyond what chance explains.
+    """Tell whether a submitted figure is no better than it comes out, up to chance.
 
     Chance: three standard deviations of the reference over seeds, or a quarter of the way from the
     target to the floor, whichever is more.

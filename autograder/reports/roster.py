@@ -1,4 +1,4 @@
-"""Who is in the class and how far each has got: verdicts beside what the gradebook says.
+"""Roster of the class: each student's verdicts beside the rows of the gradebook.
 
 The class is everybody whom nbgrader knows and everybody who handed in. Points of the judge come
 from the verdicts, points of a person from the gradebook. Leaves out nbgrader's own names and

@@ -1,4 +1,4 @@
-"""bubblewrap's command line: what a student's process may see, write and use.
+"""Build bubblewrap's command line: what a student's process may see, write and use.
 
 Inside there are the system's programs, this Python environment and the course library, all
 read-only; no network, no solutions, no checks, no other submission, no gradebook, no variable of
@@ -20,8 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autograder.contract import definition
+from autograder.contract.environment import LABS
 from autograder.sandbox import limits
-from codesign import datasets
+from codesign import places
 
 # Of /etc what programs need and everybody may read: run by root, all of it could be read.
 ETC = ("alternatives", "fonts", "group", "ld.so.cache", "localtime", "nsswitch.conf", "passwd")
@@ -39,13 +40,13 @@ PORTS = {
 
 
 def available() -> bool:
-    """Whether a program really runs inside the sandbox on this machine (tried once)."""
+    """Tell whether a program really runs inside the sandbox on this machine (tried once)."""
     return why_not() is None
 
 
 @lru_cache(maxsize=1)
 def why_not() -> str | None:
-    """None when the sandbox works, else the reason."""
+    """Return why the sandbox does not work here; None: it works."""
     if sys.platform != "linux" or shutil.which("bwrap") is None:
         return "bubblewrap (bwrap) is not installed"
     see = "import importlib.util as u; assert all(map(u.find_spec, ['torch', 'codesign']))"
@@ -55,13 +56,13 @@ def why_not() -> str | None:
 
 @lru_cache(maxsize=1)
 def can_fork() -> bool:
-    """Whether a process inside can make a new world for each kernel (tried once)."""
+    """Tell whether a process inside can make namespaces for each kernel (tried once)."""
     request = {"cwd": str(WORK), "outputs": str(INSIDE / "outputs"), "kept": [], "scratch": 2**20}
     return _tried([*FORK_SERVER, "--try", json.dumps(request)], nested=True) is None
 
 
 def _tried(probe: list[str], *, nested: bool) -> str | None:
-    """Run a command in a sandbox; what went wrong, or None."""
+    """Run a command in a sandbox; return what went wrong, or None."""
     with tempfile.TemporaryDirectory(prefix="codesign-") as folder:
         for name in (*READABLE, *WRITABLE):
             (Path(folder) / name).mkdir()
@@ -74,7 +75,7 @@ def _tried(probe: list[str], *, nested: bool) -> str | None:
 
 
 def command(argv: list[str], shared: Path, *, nested: bool) -> list[str]:
-    """``argv`` prefixed so that it runs in the sandbox.
+    """Prefix ``argv`` so that it runs in the sandbox.
 
     Args:
         shared: the host's side of the shared folder.
@@ -127,7 +128,7 @@ def shown() -> list[Path]:
     packages = [_package("codesign"), _package("autograder")]
     checkpoints = packages[0].parent / "data" / "checkpoints"
     files = [
-        datasets.cache_file(name, split) for name in datasets.DATASETS for split in ("train", "val")
+        places.cache_file(name, split) for name in places.DATASETS for split in ("train", "val")
     ]
     paths = [*sorted(prefixes), *packages, checkpoints, *files]
     return [p for p in paths if p.exists() and not any(p.is_relative_to(s) for s in SYSTEM)]
@@ -142,12 +143,20 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": str(_package("codesign").parent),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",  # a process with threads cannot fork into a new world
-        "CODESIGN_CACHE": str(datasets.cache_dir()),
+        "CODESIGN_CACHE": str(places.cache_dir()),
         "MPLCONFIGDIR": "/tmp/home",
+        LABS: _further_labs(),
         **{name: os.environ[name] for name in kept if name in os.environ},
     }
 
 
 def unprotected() -> dict[str, str]:
     """What an unprotected kernel sees besides the host's environment."""
-    return {"PYTHONPATH": str(_package("codesign").parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    course = {"PYTHONPATH": str(_package("codesign").parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**course, LABS: _further_labs()}
+
+
+def _further_labs() -> str:
+    """The folders of labs that lie elsewhere, as absolute paths: a kernel runs in another one."""
+    ours = _package("autograder")
+    return os.pathsep.join(str(f) for f in definition.folders() if not f.is_relative_to(ours))

@@ -1,4 +1,4 @@
-"""Which protections hold on this machine: each one is tried, from inside a sandbox kernel.
+"""Try every protection of the sandbox on this machine: ``autograder doctor``.
 
 A probe is a cell that does what a hostile submission would do and prints ``held`` when it was
 stopped. Bombs need not live to print it: being killed with a reason is the right answer to them.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.contract import definition
 from autograder.sandbox import bubblewrap, limits, process
 from autograder.sandbox.kernel import Kernel, KernelStopped
 
@@ -49,7 +50,7 @@ class Finding:
 
 
 def probes(port: int, host_file: Path) -> list[Probe]:
-    """Every protection; the host listens on ``port`` and has ``host_file``."""
+    """List every protection; the host listens on ``port`` and has ``host_file``."""
     memory, scratch = limits.MEMORY_BYTES, limits.SCRATCH_BYTES
     return [
         Probe(
@@ -81,9 +82,14 @@ def probes(port: int, host_file: Path) -> list[Probe]:
             "ok &= refused(open, '/etc/shadow')",
         ),
         Probe(
-            "checks and mutants cannot be read",
-            "import os, autograder\nhere = os.path.dirname(autograder.__file__)\n"
-            "ok = os.listdir(here + '/checks') == os.listdir(here + '/mutants') == []",
+            "of a lab only its targets can be read: no checks, mutants, valid solutions",
+            "from pathlib import Path\n"
+            f"labs = [Path(lab) for lab in {list(map(str, definition.folders()))}]\n"
+            "files = [file for lab in labs for file in lab.rglob('*')]\n"
+            f"hidden = [file for file in files if file.name not in {definition.VISIBLE}]\n"
+            "print(hidden)\n"
+            "ok = bool(labs) and not hidden\n"
+            "ok &= all((lab / 'targets.toml').is_file() for lab in labs)",
         ),
         Probe(
             "the host's environment cannot be read",

@@ -1,4 +1,4 @@
-"""Inside the sandbox: a process that has imported everything and forks one kernel after another.
+"""Fork server inside the sandbox: imports everything once, then forks one kernel after another.
 
 Importing PyTorch costs more than most submissions do, so it is done once for each worker of the
 judge. What a submission may not leave to the next one is new in each fork: user, mount, process,
@@ -17,18 +17,15 @@ import ctypes
 import json
 import os
 import resource
+import select
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PRELOAD = (
-    "autograder.contract.exchange",
-    "ipykernel.kernelapp",
-    "codesign.measure",
-    "codesign.plot",
-)
+NEEDED = ("autograder.contract.exchange", "ipykernel.kernelapp")  # by every kernel
+USEFUL = ("codesign.measure", "codesign.plot")  # to most notebooks
 USER = 1_000  # inside: anyone but root
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,7 +50,11 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1) if sys.flags.verbose else (0, 1, 2):
         os.dup2(nothing, descriptor)
-    for module in PRELOAD[:1] if "--once" in sys.argv else PRELOAD:
+    for module in NEEDED[:1] if "--once" in sys.argv else NEEDED:
+        __import__(module)
+    for module in () if "--once" in sys.argv else USEFUL:
+        if select.select([requests], [], [], 0)[0]:
+            break  # somebody waits; the kernel imports it itself if its notebook does
         __import__(module)
     kernel = 0
     for line in requests:
@@ -84,7 +85,7 @@ def _running(pid: int) -> bool:
 
 
 def fork_kernel(request: dict[str, Any], private: list[int]) -> int:
-    """Fork a kernel in its own world; return the process whose death ends all of it."""
+    """Fork a kernel in namespaces of its own; return the process whose death ends all of it."""
 
     def first() -> None:
         for descriptor in private:
@@ -97,7 +98,7 @@ def fork_kernel(request: dict[str, Any], private: list[int]) -> int:
 
 
 def _init(request: dict[str, Any]) -> None:
-    """The first process of the new world: when it ends, the system kills all others in it."""
+    """Run as init of the new namespaces: when it ends, the system kills all others in them."""
     _own_proc()
     kernel = _fork(lambda: become_kernel(request))
     while os.wait()[0] != kernel:
@@ -152,7 +153,7 @@ def _is_below(path: str, folders: tuple[str, ...]) -> bool:
 
 
 def _own_proc() -> None:
-    """A read-only view of the own processes alone; where that is refused, of the outer ones.
+    """Mount a read-only /proc of the own processes; where that is refused, of the outer ones.
 
     Read-only, because what root runs owns /proc/sys, which the whole machine obeys.
     """
@@ -187,7 +188,7 @@ def become_kernel(request: dict[str, Any]) -> None:
 
 
 def _counts_own() -> bool:
-    """Whether the limit of processes counts those of this world alone (Linux 5.14)."""
+    """Tell whether the limit of processes counts this user namespace alone (Linux 5.14)."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int(minor)) >= (5, 14)
 

@@ -1,4 +1,4 @@
-"""A student's kernel as the judge drives it: cells with deadlines, killed when they overrun.
+"""Drive a student's kernel: execute cells with deadlines, kill it when one overruns.
 
 Everything that comes out is a student's word: outputs are kept for people to read, never for
 points. A kernel that was killed is started again and the cells that had gone well are replayed, so
@@ -283,7 +283,7 @@ class KernelStudent:
         return kernel
 
     def _start_one(self) -> Kernel:
-        """A kernel; where none comes up, once more in a sandbox that is new altogether.
+        """Start a kernel; where none comes up, once more in a new sandbox.
 
         Raises:
             SandboxError: no line of the student's has run, so that it is this machine's trouble.

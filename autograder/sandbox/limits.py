@@ -1,4 +1,4 @@
-"""How much of the machine one submission may use, and what holds it to that.
+"""Resource limits of one submission: control groups, rlimits, and a watch for what they miss.
 
 A control group bounds memory and processes where one can be made; resource limits (set by
 :mod:`.fork_server`) bound each process anywhere; and a watch over the process tree, which needs no
@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 
 
 def control_groups() -> list[Path]:
-    """New control groups that bound memory and processes; empty where none can be made."""
+    """Make control groups that bound memory and processes; none where it is not possible."""
     made: list[Path] = []
     name = f"{OURS}{os.getpid()}-{next(_numbers)}"
     try:
@@ -52,7 +52,7 @@ def control_groups() -> list[Path]:
 
 
 def _hierarchies() -> Iterator[tuple[Path, list[tuple[str, int]]]]:
-    """Where this process may make groups, and what to write there: version 1, else 2."""
+    """Find where this process may make groups, and what to write there: version 1, else 2."""
     own = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -75,13 +75,13 @@ def _hierarchies() -> Iterator[tuple[Path, list[tuple[str, int]]]]:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the process that made ``path`` (``codesign-judge-<process>-…``) was killed."""
+    """Tell whether the process that made ``path`` (``codesign-judge-<process>-…``) was killed."""
     number = path.name.removeprefix(OURS).split("-")[0]
     return number.isdecimal() and not psutil.pid_exists(int(number))
 
 
 def joined(groups: list[Path], command: list[str]) -> list[str]:
-    """``command``, run so that it is in ``groups`` before its first instruction."""
+    """Prefix ``command`` so that it is in ``groups`` before its first instruction."""
     if not groups:
         return command
     join = 'for group in "$@"; do [ "$group" = -- ] && break; echo $$ > "$group/cgroup.procs"'
@@ -103,7 +103,7 @@ def remove(groups: list[Path], patience_s: float = 0.0) -> None:
 
 
 def excess(pid: int, shared: list[Path]) -> str | None:
-    """What the processes below ``pid`` use too much of, or None."""
+    """Say what the processes below ``pid`` use too much of, or None."""
     try:
         tree = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -122,7 +122,7 @@ def excess(pid: int, shared: list[Path]) -> str | None:
 
 
 def _overfull(folder: Path) -> str | None:
-    """What ``folder``, which a kernel can write to, holds too much of, or None."""
+    """Say what ``folder``, which a kernel can write to, holds too much of, or None."""
     size = count = 0
     try:
         for depth, entry in folders.walk(folder):

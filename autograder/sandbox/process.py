@@ -1,4 +1,4 @@
-"""A place where one kernel at a time runs, and the process that starts kernels there.
+"""Sandbox processes: a shared folder each, and the fork server that starts kernels there.
 
 Judge and kernel share one folder: ``requests`` and ``outputs``, which the kernel reads; ``answers``
 and ``sockets``, which it writes. Sandboxes are lent and kept warm for the next submission.
@@ -203,7 +203,7 @@ _idle: list[Sandbox] = []
 
 @contextlib.contextmanager
 def borrowed(*, isolated: bool) -> Iterator[Sandbox]:
-    """A clean sandbox, kept warm for the next one who asks."""
+    """Lend a clean sandbox, kept warm for the next caller."""
     for index, idle in enumerate(_idle):
         if idle.isolated == isolated:
             sandbox = _idle.pop(index)

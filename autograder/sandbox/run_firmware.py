@@ -1,4 +1,4 @@
-"""Runs C that a student handed in for a microcontroller: compiled, linked and emulated.
+"""Compile, link and emulate submitted C for a microcontroller.
 
 The text is untrusted: the compiler reads it and the emulator executes it, so both belong into a
 sandbox (``student.measure``). What comes back is what the emulated memories hold, and counts of

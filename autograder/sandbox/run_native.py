@@ -1,4 +1,4 @@
-"""Runs a C function that a student handed in: what it computed and how long it took, unforgeable.
+"""Run a submitted C function and time it from outside, so that neither can be forged.
 
 The function is linked into a program of its own that has no C library: it maps its arrays, asks the
 kernel to refuse every further system call (seccomp's strict mode), waits for a byte, calls the
@@ -182,7 +182,7 @@ class Program:
 
 
 def _typed(argument: str, value: np.ndarray | int) -> np.ndarray | int:
-    """An array in the element type that the declaration gives it."""
+    """Cast an array to the element type of its declaration."""
     if "*" not in argument:
         return int(value)
     name = argument.removeprefix("const ").split()[0]

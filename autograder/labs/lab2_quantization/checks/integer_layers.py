@@ -67,18 +67,18 @@ def _folded_type_fault(got: Any, shape: tuple[int, ...]) -> str | None:
 
 @check("requantize")
 def _requantize(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    m0, shift = _multipliers(cases)
-    plain = cases.randint(-2_000, 2_000, (3, len(m0), 4, 4)).int()
-    huge = torch.stack([_near_half(m0, shift, cases) for _ in range(6)])
+    mantissa, shift = _multipliers(cases)
+    plain = cases.randint(-2_000, 2_000, (3, len(mantissa), 4, 4)).int()
+    huge = torch.stack([_near_half(mantissa, shift, cases) for _ in range(6)])
     ties = cases.randint(-500, 500, (40, 2)).int()
     half = torch.tensor([2**30, 2**30], dtype=torch.int32), torch.tensor([31, 32]).int()
     ranges = ((0, -128, 127), (-128, -128, 127), (5, -8, 7))  # zero point, low, high
     multipliers = fault(_fixed_point_fault, student, cases)
-    codes = faults(_requantize_fault, [(student, plain, m0, shift, *each) for each in ranges])
+    codes = faults(_requantize_fault, [(student, plain, mantissa, shift, *each) for each in ranges])
     upwards = fault(_requantize_fault, student, ties, *half, 3, *INT32)
-    exact = fault(_requantize_fault, student, huge, m0, shift, 0, *INT32)
+    exact = fault(_requantize_fault, student, huge, mantissa, shift, 0, *INT32)
     return [
-        no_fault("M0 and n", [multipliers], 2),
+        no_fault("mantissa and shift", [multipliers], 2),
         no_fault("int8 codes of accumulators", codes, 1),
         no_fault("halves upwards", [upwards], 1),
         no_fault("exact, also where float64 is not", [exact], 2),
@@ -87,16 +87,16 @@ def _requantize(student: Student, cases: Cases, target: Mapping[str, Figure]) ->
 
 def _multipliers(cases: Cases) -> tuple[torch.Tensor, torch.Tensor]:
     count = int(cases.randint(4, 8))
-    m0 = cases.randint(2**29, 2**30, (count,)) * 2 + 1  # odd: invertible modulo 2^n
-    return m0.int(), cases.randint(31, 36, (count,)).int()
+    mantissa = cases.randint(2**29, 2**30, (count,)) * 2 + 1  # odd: invertible modulo 2^n
+    return mantissa.int(), cases.randint(31, 36, (count,)).int()
 
 
-def _near_half(m0: torch.Tensor, shift: torch.Tensor, cases: Cases) -> torch.Tensor:
+def _near_half(mantissa: torch.Tensor, shift: torch.Tensor, cases: Cases) -> torch.Tensor:
     """int32 accumulators whose product lies one below or exactly at a half: ``[C]``."""
     found = []
-    for mantissa, n in zip(m0.tolist(), shift.tolist(), strict=True):
+    for m, n in zip(mantissa.tolist(), shift.tolist(), strict=True):
         offset = int(cases.randint(0, 2))
-        sums = (2 ** (n - 1) - offset) * pow(mantissa, -1, 2**n) % 2**n
+        sums = (2 ** (n - 1) - offset) * pow(m, -1, 2**n) % 2**n
         if sums >= 2**31:  # not an int32: any large one
             sums = int(cases.randint(2**30, 2**31 - 1))
         found.append(sums if cases.randint(0, 2) else -sums)
@@ -106,19 +106,19 @@ def _near_half(m0: torch.Tensor, shift: torch.Tensor, cases: Cases) -> torch.Ten
 def _requantize_fault(
     student: Student,
     sums: torch.Tensor,
-    m0: torch.Tensor,
+    mantissa: torch.Tensor,
     shift: torch.Tensor,
     zero: int,
     low: int,
     high: int,
 ) -> str | None:
-    got = student.call("requantize", sums, m0, shift, zero, low, high)
+    got = student.call("requantize", sums, mantissa, shift, zero, low, high)
     if wrong := type_fault(got, torch.int32, tuple(sums.shape)):
         return wrong
     expected = torch.empty_like(sums)
     for place in itertools.product(*map(range, sums.shape)):
         n = int(shift[place[1]])
-        code = (int(sums[place]) * int(m0[place[1]]) + 2 ** (n - 1)) // 2**n + zero
+        code = (int(sums[place]) * int(mantissa[place[1]]) + 2 ** (n - 1)) // 2**n + zero
         expected[place] = min(max(code, low), high)
     return compare("", got, expected, 1, exact=True).message or None
 
@@ -127,7 +127,7 @@ def _fixed_point_fault(student: Student, cases: Cases) -> str | None:
     plain = cases.randn(12).double().exp() * 2.0 ** cases.randint(-12, 1, (12,)).double()
     edges = torch.tensor([1.0, 0.5, 1 - 2**-40, 2**-7, 0.75 + 2**-50], dtype=torch.float64)
     for multiplier in (plain, edges, plain.reshape(3, 4)):
-        got = expect_tuple(student.call("fixed_point", multiplier), "M0", "n")
+        got = expect_tuple(student.call("fixed_point", multiplier), "mantissa", "shift")
         for value in got:
             if wrong := type_fault(value, torch.int32, tuple(multiplier.shape)):
                 return wrong
@@ -135,19 +135,19 @@ def _fixed_point_fault(student: Student, cases: Cases) -> str | None:
         for real, mantissa, shift in zip(*columns, strict=True):
             expected = exact_fixed_point(real)
             if (mantissa, shift) != expected:
-                return f"{real!r}: got M0 {mantissa}, n {shift}, expected {expected}"
+                return f"{real!r}: got mantissa {mantissa}, shift {shift}, expected {expected}"
     return None
 
 
 def exact_fixed_point(real: float) -> tuple[int, int]:
-    """M0 from 2^30 to 2^31 - 1 and n, with ``real`` nearest to M0 · 2^-n, by fractions."""
-    exact, n = Fraction(real), 31
-    while exact * 2**n < 2**30:
-        n += 1
-    while exact * 2**n >= 2**31:
-        n -= 1
-    m0 = round(exact * 2**n)
-    return (m0, n) if m0 < 2**31 else (2**30, n - 1)
+    """Mantissa from 2^30 and shift of ``real``, nearest to mantissa · 2^-shift, by fractions."""
+    exact, shift = Fraction(real), 31
+    while exact * 2**shift < 2**30:
+        shift += 1
+    while exact * 2**shift >= 2**31:
+        shift -= 1
+    mantissa = round(exact * 2**shift)
+    return (mantissa, shift) if mantissa < 2**31 else (2**30, shift - 1)
 
 
 # --- sums of products ----------------------------------------------------------------------------

@@ -26,17 +26,17 @@ FOLDING = changed(
 
 FIXED_POINT = dedent("""
     def fixed_point(multiplier):
-        mantissa, exponent = torch.frexp(multiplier.double())
-        m0 = (mantissa * 2**31).round().long()
-        full = m0 == 2**31
-        return torch.where(full, m0 // 2, m0).int(), (31 - exponent - full.int()).int()
+        fraction, exponent = torch.frexp(multiplier.double())
+        mantissa = (fraction * 2**31).round().long()
+        full = mantissa == 2**31
+        return torch.where(full, mantissa // 2, mantissa).int(), (31 - exponent - full.int()).int()
     """)
 REQUANTIZE = dedent("""
-    def requantize(sums, m0, n, zero_point, low, high):
+    def requantize(sums, mantissa, shift, zero_point, low, high):
         shape = [1, -1] + [1] * (sums.ndim - 2)
-        m0, n = m0.long().reshape(shape), n.long().reshape(shape)
-        half = torch.ones_like(n) << (n - 1)
-        codes = ((sums.long() * m0 + half) >> n) + zero_point
+        mantissa, shift = mantissa.long().reshape(shape), shift.long().reshape(shape)
+        half = torch.ones_like(shift) << (shift - 1)
+        codes = ((sums.long() * mantissa + half) >> shift) + zero_point
         return codes.clamp(low, high).int()
     """)
 REQUANTIZATION = [
@@ -45,10 +45,10 @@ REQUANTIZATION = [
         FIXED_POINT,
         "solution_fixed_point",
         cut_off=(".round().long()", ".long()"),
-        full_mantissa_overflows=("full = m0 == 2**31", "full = m0 < 0"),
+        full_mantissa_overflows=("full = mantissa == 2**31", "full = mantissa < 0"),
         sixteen_bits=(
-            "(mantissa * 2**31).round().long()",
-            "(mantissa * 2**15).round().long() << 16",
+            "(fraction * 2**31).round().long()",
+            "(fraction * 2**15).round().long() << 16",
         ),
         exponent_off_by_one=("31 - exponent", "32 - exponent"),
         float32=("multiplier.double()", "multiplier.float()"),
@@ -57,28 +57,31 @@ REQUANTIZATION = [
         "requantize",
         REQUANTIZE,
         no_rounding=(" + half", ""),
-        product_of_32_bits=("sums.long() * m0", "(sums * m0.int()).long()"),
-        one_multiplier_for_all=("m0.long().reshape(shape)", "m0[0].long()"),
-        zero_point_before_the_shift=("+ half) >> n) + zero_point", "+ half + zero_point) >> n)"),
+        product_of_32_bits=("sums.long() * mantissa", "(sums * mantissa.int()).long()"),
+        one_multiplier_for_all=("mantissa.long().reshape(shape)", "mantissa[0].long()"),
+        zero_point_before_the_shift=(
+            "+ half) >> shift) + zero_point",
+            "+ half + zero_point) >> shift)",
+        ),
         without_zero_point=(" + zero_point", ""),
         not_clamped=("codes.clamp(low, high)", "codes"),
         always_int8=("codes.clamp(low, high)", "codes.clamp(-128, 127)"),
         channels_last=("[1, -1] + [1] * (sums.ndim - 2)", "[1] * (sums.ndim - 1) + [-1]"),
         towards_zero=(
-            "((sums.long() * m0 + half) >> n)",
-            "torch.div(sums.long() * m0 + half, 1 << n, rounding_mode='trunc')",
+            "((sums.long() * mantissa + half) >> shift)",
+            "torch.div(sums.long() * mantissa + half, 1 << shift, rounding_mode='trunc')",
         ),
         halves_to_even=(
-            "((sums.long() * m0 + half) >> n)",
-            "(sums.double() * m0 / 2.0**n).round().long()",
+            "((sums.long() * mantissa + half) >> shift)",
+            "(sums.double() * mantissa / 2.0**shift).round().long()",
         ),
         in_float64=(
-            "((sums.long() * m0 + half) >> n)",
-            "(sums.double() * m0 / 2.0**n + 0.5).floor().long()",
+            "((sums.long() * mantissa + half) >> shift)",
+            "(sums.double() * mantissa / 2.0**shift + 0.5).floor().long()",
         ),
         in_float32=(
-            "((sums.long() * m0 + half) >> n)",
-            "(sums.float() * (m0 / 2.0**n) + 0.5).floor().long()",
+            "((sums.long() * mantissa + half) >> shift)",
+            "(sums.float() * (mantissa / 2.0**shift) + 0.5).floor().long()",
         ),
     ),
 ]

@@ -70,9 +70,9 @@ def _untrained(outputs: Path) -> None:
         plan.pop(0)
         x = functional.relu(functional.conv2d(x, weight, bias, padding=1))
         out_scale = float(x.flatten()[::11].quantile(0.999)) / 15
-        m0, n = exact_fixed_point(scale * w_scale / out_scale)
-        tensors[f"{name}.mantissa"] = torch.full_like(bias, m0, dtype=torch.int32)
-        tensors[f"{name}.shift"] = torch.full_like(bias, n, dtype=torch.int8)
+        mantissa, shift = exact_fixed_point(scale * w_scale / out_scale)
+        tensors[f"{name}.mantissa"] = torch.full_like(bias, mantissa, dtype=torch.int32)
+        tensors[f"{name}.shift"] = torch.full_like(bias, shift, dtype=torch.int8)
         tensors[f"{name}.zero_point"] = torch.tensor([-8]).int()
         scale = out_scale
         if plan and plan[0]:
