@@ -167,6 +167,7 @@ def prove(
     spare: Annotated[
         bool, typer.Option("--spare", help="judge of what the ledger knows a random part alone")
     ] = False,
+    record: Annotated[bool, typer.Option(help="write what was proved into the ledger")] = True,
     unisolated: Unisolated = False,
 ) -> None:
     """Show that the grader works: reference full, release 0, every mutant caught."""
@@ -184,7 +185,9 @@ def prove(
         lines, known = [], ledger.read(find(name)) if spare else None
         for images in dataset or available():
             try:
-                lines += prove.prove(course, name, images, isolated=isolated, known=known)
+                lines += prove.prove(
+                    course, name, images, isolated=isolated, known=known, everything=not spare
+                )
             except FileNotFoundError as error:
                 raise typer.BadParameter(str(error)) from None
         found = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
@@ -198,7 +201,7 @@ def prove(
             print(f"hole: {hole}")
         judged = sum(not line.spared for line in lines)
         print(f"{name}: {len(lines)} lines, {judged} judged, {len(found)} holes")
-        if not spare and find(name).folder:
+        if record and find(name).folder:
             prove.record(find(name), lines)
         holes += found
     raise typer.Exit(1 if holes else 0)

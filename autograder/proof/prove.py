@@ -28,6 +28,7 @@ from autograder.proof.bench import PROOF_SEED, bench
 from autograder.proof.mutants import Mutant, Valid
 
 MUTANTS_NEEDED = 3
+FIRST = "glyphs"  # the image set that is there on every machine
 AGAIN = 0.05  # of the lines that the ledger knows
 
 
@@ -55,12 +56,15 @@ def prove(
     isolated: bool,
     known: ledger.Known | None = None,
     again: float = AGAIN,
+    everything: bool = True,
 ) -> list[Line]:
     """The matrix of ``lab`` on ``dataset``.
 
     Args:
         known: what the ledger says, to spare; None: judge every line.
         again: the part of the spared lines that is judged all the same, drawn at random.
+        everything: on any set; False: beyond glyphs only the answers to checks that measure an
+            accuracy, since the others draw no images.
 
     Raises:
         FileNotFoundError: no reference notebook or no reference artifacts for this set.
@@ -71,7 +75,7 @@ def prove(
     if not reference.exists() or not outputs.is_dir():
         raise FileNotFoundError(f"{lab} has no reference notebook or artifacts in {outputs}")
     base = ledger.base(definition, reference, course.released(lab), dataset)
-    answers: list[Mutant | Valid] = [*definition.mutants, *definition.valid]
+    answers = answers_on(definition, dataset, everything=everything)
     empty = [Line("reference", "", dataset), Line("release", "", dataset)]
     lines = [*empty, *(Line(answer.name, answer.check, dataset) for answer in answers)]
     keys = [ledger.key(base, line.name) for line in empty]
@@ -92,6 +96,17 @@ def prove(
                 verdicts = place.answered(answers[at - 2], full)
                 lines[at] = _line(lines[at], verdicts, _fault(answers[at - 2], verdicts, full))
     return lines
+
+
+def answers_on(
+    definition: LabDefinition, dataset: str, *, everything: bool = True
+) -> list[Mutant | Valid]:
+    """The mutants and valid solutions that are lines of the matrix; see :func:`prove`."""
+    answers: list[Mutant | Valid] = [*definition.mutants, *definition.valid]
+    if everything or dataset == FIRST:
+        return answers
+    targets = definition.targets
+    return [a for a in answers if "accuracy_drop" in targets[a.check].figures[dataset]]
 
 
 def _key(base: str, answer: Mutant | Valid, definition: LabDefinition) -> str:
@@ -128,12 +143,14 @@ def proved(lines: Sequence[Line]) -> ledger.Known:
 
 
 def record(definition: LabDefinition, lines: Sequence[Line]) -> None:
-    """Bring the ledger in step with ``lines``, of some datasets; those of others stay."""
-    datasets = {line.dataset for line in lines}
+    """Bring the ledger in step with ``lines``; what it knows of other lines that exist stays."""
+    judged = {ledger.name_of(line.dataset, line.name) for line in lines}
+    answers = [answer.name for answer in (*definition.mutants, *definition.valid)]
+    names = {"reference", "release", *answers}
     kept = {
         name: key
         for name, key in ledger.read(definition).items()
-        if name.partition(":")[0] not in datasets
+        if name not in judged and name.partition(": ")[2] in names
     }
     ledger.write(definition, {**kept, **proved(lines)})
 
