@@ -34,7 +34,7 @@ if importlib.util.find_spec("codesign") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
     importlib.invalidate_caches()
 
-# %% tags=["parameters"]
+# %% tags=["parameters"] short={"REPORT_IMAGES": 100, "SCAN_IMAGES": 50, "CALIBRATION_IMAGES": 64, "STATISTICS_IMAGES": 128, "EXACT_IMAGES": 25, "FINETUNE_IMAGES": 128, "DEEP_IMAGES": 128, "CODEBOOK_IMAGES": 128, "SIZES": [32, 64, 128], "ROUNDS": 3}
 REPORT_IMAGES = 1000  # validation images behind every reported accuracy
 SCAN_IMAGES = 500  # validation images behind the accuracies of scans over bits and formats
 CALIBRATION_IMAGES = 256  # training images whose activations set the scales
@@ -1283,7 +1283,7 @@ print({name: f"{low:.2f} to {high:.2f}" for name, (low, high) in RANGES.items()}
 # ### Requantize with an integer and a shift
 #
 # An accumulator counts in units of $S_xS_w$, the next layer in units of $S_y$. The ratio is a real
-# number, written as a 31-bit integer and a power of two:
+# number, written as a 31-bit integer, the *mantissa* $M_0$, and a power of two, the *shift* $n$:
 #
 # $$M = \frac{S_xS_w}{S_y} = M_0\,2^{-n},\quad M_0\in[2^{30},2^{31}),\qquad
 # q_y = \mathrm{clamp}\Big(\big((a\,M_0 + 2^{\,n-1}) \gg n\big) + Z_y\Big).$$
@@ -1294,24 +1294,24 @@ print({name: f"{low:.2f} to {high:.2f}" for name, (low, high) in RANGES.items()}
 
 # %%
 def fixed_point(ratio):
-    """``M_0`` and ``n`` of each multiplier in ``ratio``, int64."""
+    """Mantissa and shift of each multiplier in ``ratio``, int64."""
     fraction, exponent = np.frexp(np.asarray(ratio, dtype=np.float64))
-    m0 = np.round(fraction * 2.0**31).astype(np.int64)
-    over = m0 == 2**31  # rounded up to a power of two
-    m0, shift = np.where(over, 2**30, m0), 31 - exponent - over
-    return torch.from_numpy(m0), torch.from_numpy(shift.astype(np.int64))
+    mantissa = np.round(fraction * 2.0**31).astype(np.int64)
+    over = mantissa == 2**31  # rounded up to a power of two
+    mantissa, shift = np.where(over, 2**30, mantissa), 31 - exponent - over
+    return torch.from_numpy(mantissa), torch.from_numpy(shift.astype(np.int64))
 
 
 # %%
-def rescale(acc, m0, shift):
-    return acc * m0 + (1 << (shift - 1)) >> shift
+def rescale(acc, mantissa, shift):
+    return acc * mantissa + (1 << (shift - 1)) >> shift
 
 
 # %%
 ratio = np.random.default_rng(0).uniform(1e-4, 1, 1000)
-m0, shift = fixed_point(ratio)
-assert ((m0 >= 2**30) & (m0 < 2**31)).all()
-np.testing.assert_allclose(m0.numpy() * 2.0 ** -shift.numpy().astype(float), ratio, rtol=2**-30)
+mantissa, shift = fixed_point(ratio)
+assert ((mantissa >= 2**30) & (mantissa < 2**31)).all()
+np.testing.assert_allclose(mantissa * 2.0 ** -shift.double(), ratio, rtol=2**-30)
 acc = torch.tensor([1, 3, 5, -1, -3])
 print(f"{acc.tolist()} / 2: half up {rescale(acc, *fixed_point([0.5])).tolist()}, "
       f"half to even {torch.round(acc / 2).int().tolist()}")  # fmt: skip
@@ -1322,9 +1322,9 @@ print(f"{acc.tolist()} / 2: half up {rescale(acc, *fixed_point([0.5])).tolist()}
 
 # %%
 acc = torch.randint(-(2**24), 2**24, (1000,))
-columns = (part.tolist() for part in (acc, m0, shift))
+columns = (part.tolist() for part in (acc, mantissa, shift))
 exact = [(2 * a * m + 2**n) // 2 ** (n + 1) for a, m, n in zip(*columns, strict=True)]
-assert rescale(acc, m0, shift).tolist() == exact
+assert rescale(acc, mantissa, shift).tolist() == exact
 
 # %% [markdown]
 # ### The integer network
@@ -1348,7 +1348,7 @@ class Layer:
     weight: torch.Tensor | None = None
     s_w: torch.Tensor | None = None
     bias: torch.Tensor | None = None
-    m0: torch.Tensor | None = None
+    mantissa: torch.Tensor | None = None
     shift: torch.Tensor | None = None
 
 
@@ -1360,7 +1360,7 @@ def add_weights(layer, w, b):
     unit = layer.s_w.reshape(-1, *[1] * (w.ndim - 1))
     layer.weight = quantize(w, unit, low=-127)
     layer.bias = torch.round(b.double() / (layer.s_x * layer.s_w.double())).long()
-    layer.m0, layer.shift = fixed_point(layer.s_x * layer.s_w.double() / layer.s_y)
+    layer.mantissa, layer.shift = fixed_point(layer.s_x * layer.s_w.double() / layer.s_y)
 
 
 # %%
@@ -1371,7 +1371,7 @@ def in_integers(net, ranges, places=16):
         out = (s, z) if kind == "pool" else affine(*ranges[name])
         layer = Layer(name, kind, s, z, *out)
         if kind == "mean":
-            layer.m0, layer.shift = fixed_point([s / (places * layer.s_y)])
+            layer.mantissa, layer.shift = fixed_point([s / (places * layer.s_y)])
         if w is not None:
             add_weights(layer, w, b)
         layers.append(layer)
@@ -1383,7 +1383,7 @@ def in_integers(net, ranges, places=16):
 LAYERS = in_integers(model, RANGES)
 for layer in (LAYERS[0], LAYERS[1], LAYERS[-1]):
     print(f"{layer.name}: S_x {layer.s_x:.4f}, Z_x {layer.z_x}, S_y {layer.s_y:.4f}, "
-          f"Z_y {layer.z_y}, M_0 {int(layer.m0[0]):,}, n {int(layer.shift[0])}")  # fmt: skip
+          f"Z_y {layer.z_y}, mantissa {int(layer.mantissa[0]):,}, shift {int(layer.shift[0])}")  # fmt: skip
 
 # %% [markdown]
 # **First executor, in torch.** A convolution is a matrix product with unfolded patches (im2col).
@@ -1409,7 +1409,8 @@ def run_integer(q, layer):
     if layer.kind == "pool":
         return F.max_pool2d(q.float(), 2).to(torch.int8)
     acc = accumulate(q, layer)
-    per_channel = [part.reshape(-1, *[1] * (acc.ndim - 2)) for part in (layer.m0, layer.shift)]
+    multiplier = layer.mantissa, layer.shift
+    per_channel = [part.reshape(-1, *[1] * (acc.ndim - 2)) for part in multiplier]
     low = layer.z_y if layer.kind == "conv" else -128  # ReLU
     return (rescale(acc, *per_channel) + layer.z_y).clamp(low, 127).to(torch.int8)
 
@@ -1429,7 +1430,7 @@ def trace(q):
 # %%
 parts = [trace(pixels(images)) for images in report.images[:EXACT_IMAGES].split(25)]
 TRACE = [torch.cat(part) for part in zip(*parts, strict=True)]
-summing = [pair for pair in zip(TRACE, LAYERS, strict=False) if pair[1].m0 is not None]
+summing = [pair for pair in zip(TRACE, LAYERS, strict=False) if pair[1].mantissa is not None]
 biggest = max(int(accumulate(q[:8], layer).abs().max()) for q, layer in summing)
 print(f"largest accumulator: {biggest:,} of {2**31:,}")
 
@@ -1443,8 +1444,8 @@ BASICS = r"""
 #include <stdint.h>
 #include <string.h>
 
-static int8_t requantize(int32_t acc, int32_t m0, int32_t n, int32_t z, int32_t low) {
-    int64_t q = (((int64_t)acc * m0 + ((int64_t)1 << (n - 1))) >> n) + z;
+static int8_t requantize(int32_t acc, int32_t mantissa, int32_t shift, int32_t z, int32_t low) {
+    int64_t q = (((int64_t)acc * mantissa + ((int64_t)1 << (shift - 1))) >> shift) + z;
     return q < low ? low : q > 127 ? 127 : q;
 }
 
@@ -1460,15 +1461,15 @@ static void gather(const int8_t *x, int8_t *patch, int i, int side, int c, int z
 
 # %%
 CONVOLUTION = r"""
-void conv(const int8_t *x, const int8_t *w, const int32_t *b, const int32_t *m0,
-          const int32_t *n, int8_t *y, int side, int c, int o, int z_x, int z_y) {
+void conv(const int8_t *x, const int8_t *w, const int32_t *b, const int32_t *mantissa,
+          const int32_t *shift, int8_t *y, int side, int c, int o, int z_x, int z_y) {
     int8_t patch[9 * c];
     for (int i = 0; i < side * side; i++) {
         gather(x, patch, i, side, c, z_x);
         for (int j = 0; j < o; j++) {
             int32_t acc = b[j];
             for (int k = 0; k < 9 * c; k++) acc += patch[k] * w[j * 9 * c + k];
-            y[i * o + j] = requantize(acc, m0[j], n[j], z_y, z_y);
+            y[i * o + j] = requantize(acc, mantissa[j], shift[j], z_y, z_y);
         }
     }
 }
@@ -1486,24 +1487,24 @@ void pool(const int8_t *x, int8_t *y, int side, int c) {  // 2x2 maximum
         }
     }
 }
-void mean(const int8_t *x, const int32_t *m0, const int32_t *n, int8_t *y, int places, int c,
-          int z_x, int z_y) {
+void mean(const int8_t *x, const int32_t *mantissa, const int32_t *shift, int8_t *y, int places,
+          int c, int z_x, int z_y) {
     for (int j = 0; j < c; j++) {
         int32_t acc = -places * z_x;
         for (int i = 0; i < places; i++) acc += x[i * c + j];
-        y[j] = requantize(acc, *m0, *n, z_y, -128);
+        y[j] = requantize(acc, *mantissa, *shift, z_y, -128);
     }
 }
 """
 
 # %%
 LINEAR = r"""
-void linear(const int8_t *x, const int8_t *w, const int32_t *b, const int32_t *m0,
-            const int32_t *n, int8_t *y, int c, int o, int z_y) {
+void linear(const int8_t *x, const int8_t *w, const int32_t *b, const int32_t *mantissa,
+            const int32_t *shift, int8_t *y, int c, int o, int z_y) {
     for (int j = 0; j < o; j++) {
         int32_t acc = b[j];
         for (int k = 0; k < c; k++) acc += x[k] * w[j * c + k];
-        y[j] = requantize(acc, m0[j], n[j], z_y, -128);
+        y[j] = requantize(acc, mantissa[j], shift[j], z_y, -128);
     }
 }
 """
@@ -1512,10 +1513,10 @@ kernels = native.build(BASICS + CONVOLUTION + OTHERS + LINEAR)
 
 # %%
 def packed(layer):
-    """Weights ``[O, 3, 3, C]`` or ``[O, C]``, bias with the zero-point term, M_0, n for C."""
+    """Weights ``[O, 3, 3, C]`` or ``[O, C]``, bias with the zero-point term, mantissa, shift."""
     w = layer.weight.permute(0, 2, 3, 1) if layer.kind == "conv" else layer.weight
     bias = layer.bias - layer.z_x * layer.weight.long().flatten(1).sum(1)
-    return w.contiguous(), bias.int(), layer.m0.int(), layer.shift.int()
+    return w.contiguous(), bias.int(), layer.mantissa.int(), layer.shift.int()
 
 
 # %%
@@ -1526,8 +1527,8 @@ def step_in_c(layer, x, side):
         y = torch.empty(side // 2, side // 2, c, dtype=torch.int8)
         return y, lambda: kernels.pool(x, y, side, c)
     if layer.kind == "mean":
-        m0, n, y = layer.m0.int(), layer.shift.int(), torch.empty(c, dtype=torch.int8)
-        return y, lambda: kernels.mean(x, m0, n, y, side * side, c, z_x, z_y)
+        multiplier, y = (layer.mantissa.int(), layer.shift.int()), torch.empty(c, dtype=torch.int8)
+        return y, lambda: kernels.mean(x, *multiplier, y, side * side, c, z_x, z_y)
     weights, o = packed(layer), len(layer.weight)
     if layer.kind == "linear":
         y = torch.empty(o, dtype=torch.int8)
@@ -2267,11 +2268,11 @@ WHOLE = r"""
 void im2col(const int8_t *x, int8_t *patches, int side, int c, int k, int z) {
     for (int i = 0; i < side * side; i++) gather(x, patches + i * k, i, side, c, z);
 }
-void requantize_all(const int32_t *acc, const int32_t *b, const int32_t *m0, const int32_t *n,
-                    int8_t *y, int rows, int o, int z) {
+void requantize_all(const int32_t *acc, const int32_t *b, const int32_t *mantissa,
+                    const int32_t *shift, int8_t *y, int rows, int o, int z) {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < o; j++)
-            y[i * o + j] = requantize(acc[i * o + j] + b[j], m0[j], n[j], z, z);
+            y[i * o + j] = requantize(acc[i * o + j] + b[j], mantissa[j], shift[j], z, z);
 }
 """
 around = native.build(BASICS + WHOLE)
@@ -2281,7 +2282,7 @@ print("kernel:", FAST)
 # %%
 def fast_parts(layer, x, side):
     """The output buffer of a convolution, and its three calls: gather, multiply, requantize."""
-    w, bias, m0, n = packed(layer)
+    w, bias, mantissa, shift = packed(layer)
     o, c, k = len(w), x.shape[-1], -(-9 * x.shape[-1] // 32) * 32
     w = F.pad(w.reshape(o, -1), (0, k - 9 * c)).contiguous()
     patches = torch.zeros(side * side, k, dtype=torch.int8)
@@ -2290,7 +2291,7 @@ def fast_parts(layer, x, side):
     return y, (
         lambda: around.im2col(x, patches, side, c, k, layer.z_x),
         lambda: multiply(patches, acc),
-        lambda: around.requantize_all(acc, bias, m0, n, y, side * side, o, layer.z_y),
+        lambda: around.requantize_all(acc, bias, mantissa, shift, y, side * side, o, layer.z_y),
     )
 
 

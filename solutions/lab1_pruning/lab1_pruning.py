@@ -490,7 +490,9 @@ print(f"measured {half['median']:.0%} (IQR {half['iqr']:.0%}, n={half['n']})")
 #
 # $$ \hat W = \arg\min_W \lVert X W^{\top} - Y \rVert_2^2, \qquad W \in \mathbb{R}^{C \times K}. $$
 #
-# Dead channels make columns of $X$ zero or dependent; the answer must be finite then, too.
+# Dead channels make columns of $X$ zero or dependent; the answer must be finite and right then, too.
+# On a CPU name a driver that is made for it, `gelsd` or `gelss`: the default of `torch.linalg.lstsq`
+# takes the columns for independent.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_reconstruct", "locked": false, "schema_version": 3, "solution": true, "task": false}

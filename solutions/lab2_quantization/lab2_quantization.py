@@ -458,7 +458,8 @@ class Folded(nn.Module):
 #
 # and the code of the output is $q_y = Z_y + M a$ with the sum $a$ (the *accumulator*, int32) and
 # $M = S_w S_x / S_y$. A machine without floating point multiplies by $M$ in fixed point: it writes
-# $M \approx M_0 \cdot 2^{-n}$ with an integer $M_0$ of 31 bits, $2^{30} \le M_0 < 2^{31}$, and
+# $M \approx M_0 \cdot 2^{-n}$ with a *mantissa* $M_0$ of 31 bits, $2^{30} \le M_0 < 2^{31}$, and a
+# *shift* $n$,
 #
 # $$ q_y = \mathrm{clamp}\Big(\big\lfloor (a\,M_0 + 2^{n-1}) / 2^n \big\rfloor + Z_y,\ low,\ high\Big), $$
 #
@@ -469,34 +470,39 @@ class Folded(nn.Module):
 
 # %% nbgrader={"grade": false, "grade_id": "solution_fixed_point", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``M_0`` and ``n``, both int32, of positive multipliers, float64 of any shape.
+    """Mantissa and shift, both int32, of positive multipliers, float64 of any shape.
 
-    ``M_0`` is rounded to the nearest integer from 2**30 to 2**31 - 1. (``torch.frexp`` splits a
-    number into a mantissa from 0.5 to 1 and an exponent. A mantissa may round up to 1.)
+    The mantissa is rounded to the nearest integer from 2**30 to 2**31 - 1. (``torch.frexp``
+    splits a number into a fraction from 0.5 to 1 and an exponent. A fraction may round up to 1.)
     """
     ### BEGIN SOLUTION
-    mantissa, exponent = torch.frexp(multiplier.double())
-    m0 = (mantissa * 2**31).round().long()
-    full = m0 == 2**31
-    return torch.where(full, m0 // 2, m0).int(), (31 - exponent - full.int()).int()
+    fraction, exponent = torch.frexp(multiplier.double())
+    mantissa = (fraction * 2**31).round().long()
+    full = mantissa == 2**31
+    return torch.where(full, mantissa // 2, mantissa).int(), (31 - exponent - full.int()).int()
     ### END SOLUTION
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_requantize", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def requantize(
-    sums: torch.Tensor, m0: torch.Tensor, n: torch.Tensor, zero_point: int, low: int, high: int
+    sums: torch.Tensor,
+    mantissa: torch.Tensor,
+    shift: torch.Tensor,
+    zero_point: int,
+    low: int,
+    high: int,
 ) -> torch.Tensor:
     """Codes int32 from ``low`` to ``high`` of accumulators; integers alone.
 
     Args:
         sums: int32 ``[N, C, ...]``.
-        m0, n: int32 ``[C]``, n from 1 to 62.
+        mantissa, shift: int32 ``[C]``, shift from 1 to 62.
     """
     ### BEGIN SOLUTION
     shape = [1, -1] + [1] * (sums.ndim - 2)
-    m0, n = m0.long().reshape(shape), n.long().reshape(shape)
-    half = torch.ones_like(n) << (n - 1)
-    codes = ((sums.long() * m0 + half) >> n) + zero_point
+    mantissa, shift = mantissa.long().reshape(shape), shift.long().reshape(shape)
+    half = torch.ones_like(shift) << (shift - 1)
+    codes = ((sums.long() * mantissa + half) >> shift) + zero_point
     return codes.clamp(low, high).int()
     ### END SOLUTION
 
@@ -552,7 +558,7 @@ lab.check("quantized_conv2d")  # 8 points
 # | `input.scale`, `input.zero_point` | float32, int32 `[1]` | codes of the normalized image |
 # | `conv0.weight`, … | int8 `[O, I, 3, 3]` | symmetric codes, −127 to 127 |
 # | `conv0.bias` | int32 `[O]` | $q_b$ |
-# | `conv0.mantissa`, `conv0.shift` | int32, int8 `[O]` | $M_0$ and $n$ of each channel |
+# | `conv0.mantissa`, `conv0.shift` | int32, int8 `[O]` | mantissa $M_0$, shift $n$ of each channel |
 # | `conv0.zero_point` | int32 `[1]` | of its output |
 # | `classifier.weight`, `.bias` | int8 `[10, K]`, int32 `[10]` | one scale: its sums are compared |
 #
@@ -639,8 +645,8 @@ def quantize_network(
         stored[f"{name}.bias"] = (bias / sums_scale).round().int()
         if name != "classifier":
             scale = torch.tensor(thresholds[name] / (2**bits - 1))
-            m0, n = fixed_point(sums_scale / scale.double())
-            stored |= {f"{name}.mantissa": m0, f"{name}.shift": n.to(torch.int8)}
+            mantissa, shift = fixed_point(sums_scale / scale.double())
+            stored |= {f"{name}.mantissa": mantissa, f"{name}.shift": shift.to(torch.int8)}
             stored[f"{name}.zero_point"] = torch.tensor([-(2 ** (bits - 1))], dtype=torch.int32)
     return stored
     ### END SOLUTION
@@ -672,8 +678,8 @@ def run_integers(stored: dict, images: torch.Tensor, bits: int = 8) -> torch.Ten
             continue
         sums = quantized_conv2d(x, zero, stored[f"{name}.weight"], stored[f"{name}.bias"])
         zero = int(stored[f"{name}.zero_point"])
-        m0, n = stored[f"{name}.mantissa"], stored[f"{name}.shift"].int()
-        x = requantize(sums, m0, n, zero, zero, 2 ** (bits - 1) - 1).to(torch.int8)
+        mantissa, shift = stored[f"{name}.mantissa"], stored[f"{name}.shift"].int()
+        x = requantize(sums, mantissa, shift, zero, zero, 2 ** (bits - 1) - 1).to(torch.int8)
     pixels = x.shape[2] * x.shape[3]
     mean = torch.div(2 * x.int().sum((2, 3)) + pixels, 2 * pixels, rounding_mode="floor")
     weight, bias = stored["classifier.weight"], stored["classifier.bias"]
@@ -788,9 +794,9 @@ def rounded_network(rounding) -> dict[str, torch.Tensor]:
             seen, exact = seen.mean((2, 3)), exact.mean((2, 3))
         target, scale = apply_layer(exact, weight), float(weight.abs().max()) / W4_TOP
         codes[name] = rounding(seen, target, weight, scale, ROUNDING_STEPS)
-        shift = bias[:, None, None] if weight.ndim == 4 else bias
-        seen = functional.relu(apply_layer(seen, codes[name].float() * scale) + shift)
-        exact = functional.relu(target + shift)
+        offset = bias[:, None, None] if weight.ndim == 4 else bias
+        seen = functional.relu(apply_layer(seen, codes[name].float() * scale) + offset)
+        exact = functional.relu(target + offset)
     return codes
 
 
@@ -875,7 +881,7 @@ def fake_quantize_gradient(
     """Value, and gradient of x for this gradient of the value: what the check looks at."""
     x = x.clone().requires_grad_()
     value = fake_quantize(x, scale, low, high)
-    value.backward(upstream)
+    (value * upstream).sum().backward()
     return value.detach(), x.grad
 
 
