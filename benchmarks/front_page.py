@@ -23,9 +23,9 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from peers.onnx_networks import float_session, integer_session, pixels, session_accuracy
 from torch import nn
 
+from benchmarks.peers.onnx_networks import float_session, integer_session, pixels, session_accuracy
 from codesign import checkpoints, cost, datasets, measure, plot, training
 from codesign.datasets import ImageSet
 from codesign.hardware import engine

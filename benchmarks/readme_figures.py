@@ -19,13 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import front_page
 import torch
 import typer
 from torch.nn import functional
 
 from autograder.contract import checking, show
 from autograder.contract.checking import LocalStudent
+from benchmarks import front_page
 from codesign import measure
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,7 @@ import nbformat
 from autograder.contract.definition import LabDefinition, register
 from autograder.contract.rows import Row, compare
 from autograder.contract.targets import CheckTargets
-from autograder.grading import judge
-from autograder.grading.unit import judge_unit
+from autograder.grading.unit import BUDGET_S, judge_unit
 from autograder.intake import release
 from autograder.intake.course import Course
 from samples import demo
@@ -104,7 +103,7 @@ def lab(root: Path, folder: Path, name: str, dataset: str, students: int, *, wir
         shutil.rmtree(sample)
     if not wired:
         config = (folder / "nbgrader_config.py").read_text().replace("wire(c)", "")
-        config += f"c.ExecutePreprocessor.timeout = {judge.BUDGET_S:.0f}\n"
+        config += f"c.ExecutePreprocessor.timeout = {BUDGET_S:.0f}\n"
         config += 'c.CourseDirectory.ignore.remove("outputs")\n'  # its kernel reads them
         (folder / "nbgrader_config.py").write_text(config)
     return folder

@@ -148,28 +148,35 @@ def test_every_slider_is_tried():
         assert {(source.stem, number) for number in range(count)} <= listed
 
 
-@pytest.fixture(params=SLIDERS)
-def lab(tmp_path, request):
-    """Address of a JupyterLab that serves ``widget.ipynb``."""
-    browser.path()
-    lecture, number, before = SLIDERS[request.param]
+def write_notebook(folder: Path, name: str) -> None:
+    """A notebook of the slider ``name`` alone, on made-up results."""
+    lecture, number, before = SLIDERS[name]
     sources = [before, *widget_cells(lecture, number)]
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    work = tmp_path / "work"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Address of one JupyterLab that serves the notebooks of all sliders."""
+    browser.path()
+    folder = tmp_path_factory.mktemp("widget")
+    work = folder / "work"
     work.mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), work / "widget.ipynb")
+    for name in SLIDERS:
+        write_notebook(work, name)
     exposed = "--LabApp.expose_app_in_browser=True"
-    with browser.jupyterlab(work, tmp_path / "jupyter", exposed) as address:
+    with browser.jupyterlab(work, folder / "jupyter", exposed) as address:
         yield address
 
 
-@pytest.fixture
-def page(lab, tmp_path):
-    """The notebook in a headless browser that can reach this machine only, all cells run."""
+@pytest.fixture(params=SLIDERS)
+def page(request, lab, tmp_path):
+    """A notebook in a headless browser that can reach this machine only, all cells run."""
     websocket = lab.replace("http", "ws")
     with browser.chromium(tmp_path / "profile", lab, websocket) as (page, _):
-        page.goto(f"{lab}lab/tree/widget.ipynb?token=t")
+        page.goto(f"{lab}lab/workspaces/{request.param}/tree/{request.param}.ipynb?token=t")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         page.evaluate(
             """async () => {
@@ -179,6 +186,9 @@ def page(lab, tmp_path):
             }"""
         )
         yield page
+        page.evaluate(  # its kernel would stay in memory
+            "window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+        )
 
 
 def shown_after(page, before: bytes, seconds: float = 60) -> bytes:

@@ -123,3 +123,12 @@ def _lay_out(folder: Path) -> None:
     source = folder / "solutions" / LAB
     source.mkdir(parents=True)
     shutil.copy(ROOT / "solutions" / LAB / f"{LAB}.ipynb", source)
+
+
+def test_a_named_folder_that_is_no_lab_is_left_out(tmp_path):
+    command = [sys.executable, "-m", "autograder.cli", "grade", "nolab", "--root", str(ROOT)]
+    environment = {**os.environ, "CODESIGN_LABS": str(tmp_path / "missing")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "a lab was left out" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"got lab 'nolab'; allowed: {LAB}" in done.stderr

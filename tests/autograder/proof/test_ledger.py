@@ -12,6 +12,7 @@ from autograder.contract import artifacts, rows
 from autograder.contract.definition import find, register
 from autograder.proof import ledger, prove
 from autograder.proof.mutants import forged, valid, wrong
+from autograder.sandbox import bubblewrap
 from codesign.models import VGG
 
 ROOT = Path(__file__).parents[3]
@@ -36,13 +37,15 @@ def proved(course):
     outputs = course.root / "solutions" / LAB / "outputs" / "glyphs"
     artifacts.store(outputs, "net", half_zero())
     register(definition(**ANSWERS))
-    lines = prove.prove(course, LAB, "glyphs", isolated=False)
+    lines = prove.prove(course, LAB, "glyphs", isolated=bubblewrap.available())
     assert [line.fault for line in lines] == [""] * 5
     return prove.proved(lines)
 
 
 def again(course, known, share=0.0):
-    return prove.prove(course, LAB, "glyphs", isolated=False, known=known, again=share)
+    return prove.prove(
+        course, LAB, "glyphs", isolated=bubblewrap.available(), known=known, again=share
+    )
 
 
 @pytest.mark.slow
@@ -71,7 +74,7 @@ def test_a_right_answer_that_loses_points_is_a_hole(course, proved):
         return [rows.passed("doubles", len(calls) == 2, 1)]  # after the release
 
     register(definition(**ANSWERS, double=reference_alone))
-    lines = prove.prove(course, LAB, "glyphs", isolated=False)
+    lines = prove.prove(course, LAB, "glyphs", isolated=bubblewrap.available())
     assert "lost points in ['double'], expected nothing" in lines[-1].fault
 
 
