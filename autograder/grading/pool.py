@@ -130,7 +130,9 @@ def _hire(context: Any, threads: int, job: Job) -> _Worker:
     named = f"{job.__module__}:{job.__qualname__}"
     for _ in range(ATTEMPTS):
         here, there = context.Pipe()
-        process = context.Process(target=serve, args=(there, threads, named), daemon=True)
+        process = context.Process(
+            target=serve, args=(there, threads, named, job is judge_unit), daemon=True
+        )
         try:
             process.start()
             return _Worker(process, here)

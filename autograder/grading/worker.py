@@ -15,15 +15,16 @@ from autograder.sandbox import bubblewrap, process
 DONE, FAILED, READY = b"+", b"-", b"r"  # what an answer begins with
 
 
-def serve(pipe: Connection, threads: int, job: str) -> None:
+def serve(pipe: Connection, threads: int, job: str, warm: bool) -> None:
     """Judge what comes through ``pipe`` with ``job`` ("module:function"), until the pipe ends.
 
-    The module's ``prepare``, where it has one, runs before the first unit.
+    The module's ``prepare``, where it has one, runs before the first unit. ``warm``: the job needs
+    a sandbox.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to handle
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before PyTorch is imported, which reads it
     try:
-        if bubblewrap.available():
+        if warm and bubblewrap.available():
             with process.borrowed(isolated=True):
                 pass  # it gets warm in the background, while this process imports the same
         module, name = job.split(":")

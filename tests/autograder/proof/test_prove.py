@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from lab_checks import is_timed
 from toy_lab import LAB, definition, half_zero
 from typer.testing import CliRunner
 
@@ -27,10 +28,15 @@ def test_every_check_has_its_mutants(lab):
     assert prove.missing(lab) == []
 
 
+def one_by_one(lab: str):
+    """A lab's proof runs alone where its checks measure seconds."""
+    timed = any(is_timed(lab, check) for check in find(lab).targets)
+    return pytest.param(lab, marks=pytest.mark.serial if timed else pytest.mark.spread)
+
+
 @pytest.mark.slow
-@pytest.mark.spread
 @pytest.mark.parametrize("dataset", cli.available())
-@pytest.mark.parametrize("lab", LABS)
+@pytest.mark.parametrize("lab", [one_by_one(lab) for lab in LABS])
 def test_reference_full_release_nothing_mutants_caught(lab, dataset, tmp_path):
     """What the committed ledger knows is spared but for a random part; `make prove` tries all."""
     words = ["prove", lab, "--dataset", dataset, "--root", str(ROOT), "--out", str(tmp_path)]

@@ -100,3 +100,22 @@ def test_what_a_submission_says_cannot_break_the_table():
     said = side_by_side.quoted("<script>a|b\n`c`</script>")
     assert said == "`<script>a\\|b 'c'</script>`"
     assert len(side_by_side.quoted("x" * 1_000)) < 200
+
+
+def test_a_page_is_extended_by_the_rows_that_it_lacks():
+    """The other rows stay as they are, and the totals count the new ones."""
+    whole = (Path(side_by_side.__file__).parents[3] / "autograder" / "COMPARISON.md").read_text()
+    key, case = next((k, c) for k, c in side_by_side.keyed() if c.name == "fork bomb")
+    page = "\n".join(line for line in whole.splitlines() if " | fork bomb | " not in line) + "\n"
+    assert [c.name for _, c in side_by_side.missing(page)] == ["fork bomb"]
+    report = {"verdicts": [], "problems": [], "points": {}, "left": [], "changed": []}
+    judged = side_by_side.Outcome((0.0, 3.0), (2.0, 3.0), [], "`killed`")
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(side_by_side, "judge_outcome", lambda _: judged)
+        new = side_by_side.extended(page, {key: {"judge": report}})
+    assert side_by_side.missing(new) == []
+    (made,) = (line for line in new.splitlines() if " | fork bomb | " in line)
+    assert made.startswith(f"| {case.number} | fork bomb | 3 |")
+    lost = set(whole.splitlines()) - set(new.splitlines())
+    assert all(" of " in line or "fork bomb" in line for line in lost)

@@ -17,7 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -252,6 +253,8 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join([HEAD.format(**facts(results)), *(text for _, text in lines), ""])
 
 
+ROW = re.compile(r"\| (\d+) \| ")  # of the table: a case's number
+
 HEAD = """\
 # The hostile suite, beside stock nbgrader
 
@@ -371,13 +374,50 @@ def prepare() -> None:
     patch.setenv(SECRET, "a secret of the host")
 
 
-def run(results: dict[str, Any], save: Path) -> dict[str, Any]:
-    """Hand in what is not in ``results`` yet, one after another."""
+def missing(page: str) -> list[tuple[str, Case]]:
+    """The cases that have no row on ``page``."""
+    rows = Counter(line.split(" | ")[1] for line in page.splitlines() if ROW.match(line))
+    seen: Counter[str] = Counter()
+    left = []
+    for key, case in keyed():
+        seen[case.name] += 1
+        if seen[case.name] > rows[case.name]:
+            left.append((key, case))
+    return left
+
+
+def extended(page: str, results: dict[str, Any]) -> str:
+    """Add the rows that ``page`` lacks and count them into its totals; others stay as they are."""
+    lines, judged, tried = page.splitlines(), [], []
+    for key, case in missing(page):
+        found = [(i, int(m[1])) for i, text in enumerate(lines) if (m := ROW.match(text))]
+        before = [i for i, number in found if number <= case.number]
+        lines.insert(before[-1] + 1, row(case, results[key]))
+        judged.append((case, judge_outcome(results[key]["judge"])))
+        if "stock" in results[key]:
+            tried.append((case, stock_outcome(results[key]["stock"])))
+    for name, holds in COUNTED.items():
+        at = next(i for i, text in enumerate(lines) if text.startswith(f"| {name} |"))
+        a, n, b, m = map(int, re.findall(r"\d+", lines[at].removeprefix(f"| {name} ")))
+        theirs, ours = (sum(bool(holds(c, o)) for c, o in side) for side in (tried, judged))
+        lines[at] = (
+            f"| {name} | {a + theirs} of {n + len(tried)} | {b + ours} of {m + len(judged)} |"
+        )
+    withheld = [case.name for case, outcome in judged if outcome.withheld(case)]
+    at = next(i for i, text in enumerate(lines) if text.startswith("Less than its worth"))
+    lines[at] = ", ".join([lines[at].removesuffix("."), *dict.fromkeys(withheld)]) + "."
+    return "\n".join([*lines, ""])
+
+
+def run(
+    results: dict[str, Any], save: Path, cases: Sequence[tuple[str, Case]] = ()
+) -> dict[str, Any]:
+    """Hand in what is not in ``results`` yet, one after another; all ``cases``, or these."""
     prepare()
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as folder:
         theirs = stock_course(Path(folder) / "stock")
         ours = judged_course(Path(folder) / "judged")
-        for key, case in tqdm(keyed(), unit="case"):
+        for key, case in tqdm(cases or keyed(), unit="case"):
             if key in results:
                 continue
             result = {"judge": on_judge(ours, case)}
@@ -396,12 +436,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the page here instead of printing it")
     parser.add_argument("--results", type=Path, default=RESULTS, help="what is done is kept here")
     parser.add_argument("--fresh", action="store_true", help="forget what was kept")
+    parser.add_argument("--extend", type=Path, help="add the rows that this page lacks")
     chosen = parser.parse_args()
     if reason := bubblewrap.why_not():
         sys.exit(f"these submissions are only tried in a sandbox: {reason}")
     chosen.results.parent.mkdir(parents=True, exist_ok=True)
     kept = chosen.results.exists() and not chosen.fresh
-    page = markdown(run(json.loads(chosen.results.read_text()) if kept else {}, chosen.results))
+    known = json.loads(chosen.results.read_text()) if kept else {}
+    if chosen.extend:
+        old = chosen.extend.read_text()
+        left = missing(old)
+        page = extended(old, run(known, chosen.results, left)) if left else old
+    else:
+        page = markdown(run(known, chosen.results))
     if chosen.out:
         chosen.out.write_text(page)
     else:

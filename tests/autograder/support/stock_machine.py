@@ -106,7 +106,7 @@ def command(root: Path, task: dict[str, Any]) -> list[str]:
         elif Path(system).exists():
             bwrap += ["--ro-bind", system, system]
     driver = Path(aftermath.__file__)
-    for path in (*bubblewrap._course(), driver):
+    for path in (*bubblewrap.shown(), driver):
         bwrap += ["--ro-bind", str(path), str(path)]
     bwrap += ["--ro-bind", str(root), PRISTINE, "--size", str(COURSE_BYTES), "--tmpfs", str(root)]
     bwrap += ["--remount-ro", "/proc", "--remount-ro", "/", "--clearenv"]
