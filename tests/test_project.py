@@ -306,7 +306,7 @@ def test_the_changelog_names_the_version():
 def test_ci_calls_the_readmes_test_command():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert re.search(r"^make test$", script.read_text(), re.M)
+    assert re.search(r"^timed make test$", script.read_text(), re.M)
     assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 
