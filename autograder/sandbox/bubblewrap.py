@@ -107,7 +107,7 @@ def command(argv: list[str], shared: Path, *, nested: bool) -> list[str]:
         bwrap += ["--bind", str(shared / name), str(INSIDE / name)]
     bwrap += ["--ro-bind", str(shared / "outputs"), str(WORK / "outputs")]
     # Run by root, a kernel would own /proc/sys and could write what the whole machine obeys. The
-    # fork server needs /proc to make new worlds; its kernels lose it in `forkserver.new_world`.
+    # fork server needs /proc to make new worlds; its kernels lose it in `fork_server.new_world`.
     bwrap += [] if nested else ["--remount-ro", "/proc"]
     bwrap += ["--remount-ro", "/", "--clearenv"]
     for name, value in _environment().items():
