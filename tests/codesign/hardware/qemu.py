@@ -46,17 +46,17 @@ class Machine:
     board: Board
 
 
-def _board(name: str, core: str, flash_kib: int, sram_kib: int) -> Board:
-    return Board(name, core, flash_kib * KIB, sram_kib * KIB, clock_hz=25e6, flash_at=0)
+def _board(name: str, core: str, flash_kib: int, sram_kib: int, clock_hz: float) -> Board:
+    return Board(name, core, flash_kib * KIB, sram_kib * KIB, clock_hz=clock_hz, flash_at=0)
 
 
 MACHINES = {
     machine.board.core: machine
     for machine in (
-        Machine("microbit", _board("microbit", "cortex-m0+", 256, 16)),
-        Machine("mps2-an385", _board("an385", "cortex-m3", 2048, 512)),
-        Machine("mps2-an386", _board("an386", "cortex-m4", 2048, 512)),
-        Machine("mps2-an500", _board("an500", "cortex-m7", 2048, 512)),
+        Machine("microbit", _board("microbit", "cortex-m0+", 256, 16, 16e6)),
+        Machine("mps2-an385", _board("an385", "cortex-m3", 2048, 512, 25e6)),
+        Machine("mps2-an386", _board("an386", "cortex-m4", 2048, 512, 25e6)),
+        Machine("mps2-an500", _board("an500", "cortex-m7", 2048, 512, 25e6)),
     )
 }
 
