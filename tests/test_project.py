@@ -52,8 +52,18 @@ def pinned() -> dict[str, str]:
     return dict(requirement(line) for line in lines if line and not line.startswith("#"))
 
 
+def run_make(folder: Path, *words: str, **streams: object) -> subprocess.CompletedProcess:
+    """As from a shell: the make that runs these tests hands its flags on, and ours would name
+    the folder that it enters."""
+    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    env = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(
+        ["make", *words], cwd=folder, env=env, text=True, stderr=subprocess.PIPE, **streams
+    )
+
+
 def make(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True)
+    return run_make(ROOT, *words, stdout=subprocess.PIPE)
 
 
 def test_environment_and_pyproject_hold_the_same_set():
@@ -150,8 +160,7 @@ def test_an_old_python_is_refused_with_the_reason(tmp_path):
     old.chmod(old.stat().st_mode | stat.S_IXUSR)
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    words = ["make", "install", f"PYTHON={old}"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    done = run_make(tmp_path, "install", f"PYTHON={old}", stdout=subprocess.PIPE)
     assert done.returncode != 0
     assert "3.11 or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()
@@ -179,8 +188,7 @@ def empty_checkout(tmp_path):
 
 
 def make_install(folder: Path, **streams: object) -> subprocess.CompletedProcess:
-    words = ["make", "install", f"PYTHON={folder / 'python'}"]
-    return subprocess.run(words, cwd=folder, text=True, stderr=subprocess.PIPE, **streams)
+    return run_make(folder, "install", f"PYTHON={folder / 'python'}", **streams)
 
 
 def test_an_install_writes_no_progress_into_a_file(empty_checkout):
@@ -215,7 +223,7 @@ def test_make_lab_lets_root_in(empty_checkout, uid, allowed):
     named = empty_checkout / ".venv" / "bin" / "id"  # first on the Makefile's path
     named.write_text(f"#!/bin/sh\necho {uid}\n")
     named.chmod(0o755)
-    done = subprocess.run(["make", "lab"], cwd=empty_checkout, capture_output=True, text=True)
+    done = run_make(empty_checkout, "lab", stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("jupyter lab")
     assert ("--allow-root" in done.stdout) == allowed
