@@ -12,6 +12,8 @@ BIN := .venv/bin
 # nbgrader calls alembic, and Jupyter its subcommands, by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
+# Images of Python often set it; without bytecode `import torch` takes twice as long, in every process.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
