@@ -17,13 +17,11 @@ from typing import Any
 from autograder.contract import artifacts, checking, held_out, show
 from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find
+from autograder.contract.environment import GRADING, OUTPUTS, SEED
 from autograder.contract.verdict import CheckFailed, Verdict
 from codesign import datasets
 from codesign.datasets import ImageSet
 from codesign.models import VGG
-
-GRADING = "CODESIGN_GRADING"
-OUTPUTS = "CODESIGN_OUTPUTS"  # where artifacts are kept, other than in ./outputs
 
 
 class NotHandedIn(RuntimeError):
@@ -72,7 +70,7 @@ class Lab:
     @property
     def seed(self) -> int:
         """Seed of the trainings: 0, or ``$CODESIGN_SEED``, with which calibration repeats them."""
-        return int(os.environ.get("CODESIGN_SEED", "0"))
+        return int(os.environ.get(SEED, "0"))
 
     def dense(self) -> VGG:
         """A fresh copy of the dense reference CNN."""

@@ -19,6 +19,7 @@ from nbformat.v4 import new_output
 
 from autograder.contract import artifacts, cells, checking
 from autograder.contract.definition import find
+from autograder.contract.environment import DATASET
 from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading.unit import BUDGET_S
 from autograder.grading.verdict_cells import outputs_of
@@ -51,7 +52,7 @@ def judge(
         only: judge these checks alone (for the proof); None: all.
         dataset: the image set; None: what the submission holds.
     """
-    pinned = dataset or os.environ.get("CODESIGN_DATASET")
+    pinned = dataset or os.environ.get(DATASET)
     chosen = accept.choose_dataset(outputs, pinned, datasets.choose()[0])
     with (
         tempfile.TemporaryDirectory(prefix="codesign-judge-") as folder,

@@ -24,12 +24,12 @@ from nbgrader.preprocessors import (
 from nbgrader.utils import determine_grade
 
 from autograder.contract import cells
+from autograder.contract.environment import DATABASE
 from autograder.grading import verdict_cells
 from autograder.intake import accept, folders
 from autograder.intake.course import secret_seed
 from autograder.sandbox.isolation import isolation
 
-DATABASE = "CODESIGN_DB"  # an SQLAlchemy URL, for instance postgresql+psycopg://grader@db/course
 TABLES = """<style>
 .rendered_html table { border-collapse: collapse; margin: 0.5em 0; }
 .rendered_html :is(th, td) { padding: 2px 10px; border-bottom: 1px solid #ddd; }

@@ -22,6 +22,7 @@ import tomlkit
 from autograder.contract import checking
 from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find
+from autograder.contract.environment import DATASET, SEED
 from autograder.intake.course import Course
 from autograder.proof.bench import PROOF_SEED
 
@@ -41,7 +42,7 @@ def run_reference(course: Course, lab: str, dataset: str, seed: int) -> Path:
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(course.folder("source", ".", lab) / f"{lab}.ipynb", folder)
-        environment = {**os.environ, "CODESIGN_DATASET": dataset, "CODESIGN_SEED": str(seed)}
+        environment = {**os.environ, DATASET: dataset, SEED: str(seed)}
         # A check that misses its present target must not end the run that is to set the target.
         command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
         command += ["--allow-errors"]

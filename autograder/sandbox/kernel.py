@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 
 from autograder.contract import exchange
 from autograder.contract.checking import CALL_DEADLINE_S, artifact, artifact_bytes
-from autograder.contract.environment import GRADING
+from autograder.contract.environment import DATASET, GRADING
 from autograder.contract.verdict import StudentError
 from autograder.intake import sanitize
 from autograder.sandbox.process import Sandbox, SandboxError, borrowed
@@ -57,7 +57,7 @@ class Kernel:
         self, sandbox: Sandbox, dataset: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.sandbox = sandbox
-        variables = {GRADING: "1", "CODESIGN_DATASET": dataset, **(environment or {})}
+        variables = {GRADING: "1", DATASET: dataset, **(environment or {})}
         try:
             connection = sandbox.start(variables)
         except SandboxError as error:
