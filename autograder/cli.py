@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from autograder.contract.environment import DATABASE
 from autograder.reports import commands
 from autograder.reports.commands import HERE, Commands, Lab, Root, known_lab
 
@@ -27,14 +28,14 @@ Unisolated = Annotated[bool, typer.Option("--unisolated", help="run submissions 
 def _use_database(url: str | None) -> None:
     """Name the gradebook for everything that this process starts; nbgrader's own commands too."""
     if url:
-        os.environ["CODESIGN_DB"] = url
+        os.environ[DATABASE] = url
 
 
 Database = Annotated[
     str | None,
     typer.Option(
         "--db",
-        envvar="CODESIGN_DB",
+        envvar=DATABASE,
         callback=_use_database,
         help="gradebook, for instance postgresql+psycopg://...; default: the course's gradebook.db",
     ),
@@ -112,9 +113,9 @@ def grade(
     if retrain and not student:
         raise typer.BadParameter("--retrain takes long; name the students with --student")
     if scheduler is None and workers != 0:
-        from autograder.grading import pool
+        from autograder.grading import crew
 
-        pool.warm_up()  # workers import PyTorch while this process imports nbgrader
+        crew.warm_up(workers)  # the first imports PyTorch while this process imports nbgrader
     from autograder.grading import run
     from autograder.intake.course import NotReleased
     from autograder.reports import class_report

@@ -21,7 +21,7 @@ import typer
 from nbgrader.api import Gradebook
 
 from autograder.contract.definition import find
-from autograder.grading import pool
+from autograder.grading import crew
 from autograder.reports.commands import HERE, Root, known_lab
 from benchmarks.grading_ways import Run, Way, alone, ours, sharded, stock, timed
 from codesign import datasets
@@ -33,7 +33,7 @@ def small(root: Path, students: int = 20, rounds: int = 3) -> dict[str, list[Run
     lab = benchmark.SMALL
     plain = benchmark.small(root / "plain", benchmark.STOCK, students)
     wired = benchmark.small(root / "wired", benchmark.WIRED, students)
-    cores = pool.default_workers()
+    cores = crew.cores()
     ways: dict[str, tuple[Path, Way]] = {
         "nbgrader autograde": (plain, lambda at: stock(at, lab)),
         f"nbgrader, {cores} shards": (plain, lambda at: sharded(at, lab, cores)),
@@ -49,7 +49,7 @@ def lab(
     """Time a real lab of the course in ``source``; ``root`` is an empty folder."""
     plain = benchmark.lab(source, root / "plain", name, dataset, students, wired=False)
     wired = benchmark.lab(source, root / "wired", name, dataset, students, wired=True)
-    cores = pool.default_workers()
+    cores = crew.cores()
     ways: dict[str, tuple[Path, Way]] = {
         "nbgrader autograde": (plain, lambda at: stock(at, name, dataset)),
         "nbgrader, judge wired in": (wired, lambda at: stock(at, name, dataset)),
@@ -113,7 +113,7 @@ def memory(root: Path, students: int = 1_000) -> list[int]:
     """Bytes of the grading process alone after each submission of the five-cell notebook."""
     name = benchmark.SMALL
     folder = benchmark.small(root / "many", benchmark.WIRED, students)
-    told = json.loads(ours(folder, name, pool.default_workers()).splitlines()[-1])
+    told = json.loads(ours(folder, name, crew.cores()).splitlines()[-1])
     wrong = {student: p for student, p in told["points"].items() if p != 3}
     if len(told["points"]) != students or wrong:
         raise RuntimeError(f"{len(told['points'])} of {students} graded; wrong: {wrong}")

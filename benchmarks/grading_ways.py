@@ -20,18 +20,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from autograder.contract import cells, checking
-from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find, register
-from autograder.contract.environment import GRADING
-from autograder.grading import run
-from autograder.grading.unit import judge_unit
-from autograder.intake import accept
-from autograder.intake.course import Course, secret_seed
-from samples import benchmark
+from autograder.contract.environment import DATASET, GRADING
+from autograder.grading import crew
+
+if TYPE_CHECKING:
+    from autograder.intake.accept import Submission
 
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 SHARD = """
@@ -43,6 +41,7 @@ for student in sys.argv[2:]:
     done = api.autograde(sys.argv[1], student, force=True)
     assert done["success"], done
 """
+SMALL, SMALL_JOB = "bench", "samples.benchmark:job"  # not imported here: a child of it is timed
 CHILD = "from benchmarks import grading_ways; grading_ways."  # of a child process
 
 Way = Callable[[Path], str | None]  # grades the class in a folder; may return printed points
@@ -103,7 +102,7 @@ def alone(folder: Path, lab: str, dataset: str) -> str:
 
 def _run(command: list[str], folder: Path, dataset: str = "glyphs") -> str:
     # Nobody trains: stock nbgrader would make anew what was not handed in.
-    environment = {**os.environ, GRADING: "1", "CODESIGN_DATASET": dataset}
+    environment = {**os.environ, GRADING: "1", DATASET: dataset}
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     if ran.returncode:
         raise RuntimeError(f"{command}: {ran.stderr[-3_000:]}")
@@ -111,11 +110,19 @@ def _run(command: list[str], folder: Path, dataset: str = "glyphs") -> str:
 
 
 def grade(folder: str, lab: str, workers: int | None = None) -> None:
-    """One run of our own way, in a process of its own; prints points, and its memory as it goes."""
-    job = judge_unit
-    if lab == benchmark.SMALL:
+    """One run of our own way, in a process of its own; prints points, and its memory as it goes.
+
+    As the command does, it hires the first worker before it imports anything that takes long, and
+    imports neither PyTorch nor a check.
+    """
+    crew.warm_up(workers, SMALL_JOB if lab == SMALL else crew.JUDGE)
+    from autograder.grading import run
+    from autograder.grading.unit import judge_unit
+    from samples import benchmark
+
+    if lab == SMALL:
         register(benchmark.DEFINITION)
-        job = benchmark.job
+    job = benchmark.job if lab == SMALL else judge_unit
     points, memory = {}, []
     for one in run.grade(Path(folder), lab, progress=False, workers=workers, job=job):
         points[one.student] = one.points
@@ -126,6 +133,11 @@ def grade(folder: str, lab: str, workers: int | None = None) -> None:
 def cells_and_checks(folder: str, lab: str) -> None:
     """Run every submission's cells and checks in this process; the same points come out."""
     from IPython.core.interactiveshell import InteractiveShell
+
+    from autograder.contract import cells, checking
+    from autograder.contract.checking import LocalStudent
+    from autograder.intake import accept
+    from autograder.intake.course import Course, secret_seed
 
     class Shell(InteractiveShell):
         """One that draws figures like a notebook's."""
@@ -154,7 +166,7 @@ def cells_and_checks(folder: str, lab: str) -> None:
 
 
 @contextlib.contextmanager
-def _laid_out(submission: accept.Submission) -> Iterator[tuple[Path, str]]:
+def _laid_out(submission: Submission) -> Iterator[tuple[Path, str]]:
     """The artifacts in a folder that is the working folder meanwhile, and their image set."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -164,6 +176,6 @@ def _laid_out(submission: accept.Submission) -> Iterator[tuple[Path, str]]:
             path.write_bytes(content)
         os.chdir(folder)
         try:
-            yield Path(folder), os.environ["CODESIGN_DATASET"]
+            yield Path(folder), os.environ[DATASET]
         finally:
             os.chdir(before)

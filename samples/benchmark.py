@@ -1,7 +1,8 @@
 """The classes that ``make bench`` grades: a five-cell notebook, and a real lab.
 
 Each is a whole nbgrader course with submissions, once as nbgrader comes (every cell runs in the
-student's kernel, checks too) and once with the judge wired in.
+student's kernel, checks too) and once with the judge wired in. A grader that is timed imports this
+module, so what lays courses out is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,15 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from autograder.contract.definition import LabDefinition, register
-from autograder.contract.rows import Row, compare
 from autograder.contract.targets import CheckTargets
-from autograder.grading.unit import BUDGET_S, judge_unit
-from autograder.intake import release
-from autograder.intake.course import Course
-from samples import demo
+from autograder.grading import unit
+from autograder.sandbox import bubblewrap, process
 
 SMALL = "bench"
 CELLS = (
@@ -40,7 +36,9 @@ WIRED = STOCK + "\nfrom autograder import wire\nwire(c)\n"
 POINTS = {name: points for name, _, points in CELLS if points}
 
 
-def _doubles(student: Any, cases: Any, target: Any) -> list[Row]:
+def _doubles(student: Any, cases: Any, target: Any) -> list[Any]:
+    from autograder.contract.rows import compare
+
     x = cases.randn(3)
     return [compare("doubles", student.call("double", x), 2 * x, 1)]
 
@@ -52,14 +50,26 @@ DEFINITION = LabDefinition(
 )
 
 
-def job(unit: bytes) -> bytes:
-    """Judge a unit of the small notebook, in a worker that knows nothing else of it."""
+def prepare() -> None:
+    """Warm up as the course's own job does: a sandbox first, PyTorch beside it."""
+    if bubblewrap.available():
+        with process.borrowed(isolated=True):
+            pass
+    unit.prepare()
+
+
+def job(content: bytes) -> bytes:
+    """Judge one unit of the small notebook, in a worker that knows nothing else of it."""
     register(DEFINITION)
-    return judge_unit(unit)
+    return unit.judge_unit(content)
 
 
 def small(folder: Path, config: str, students: int) -> Path:
     """A released course with ``students`` right submissions of the five-cell notebook."""
+    import nbformat
+
+    from autograder.intake import release
+
     source = folder / "solutions" / SMALL
     source.mkdir(parents=True)
     (folder / "nbgrader_config.py").write_text(config)
@@ -93,6 +103,10 @@ def lab(root: Path, folder: Path, name: str, dataset: str, students: int, *, wir
     Without ``wired``, nbgrader runs the whole notebook in the student's kernel: the lab's checks
     measure there, on the public cases.
     """
+    from autograder.intake import release
+    from autograder.intake.course import Course
+    from samples import demo
+
     demo.lay_out(root, folder, name)
     release.release(folder, name)
     demo.submit(Course.at(folder), name, dataset)
@@ -103,7 +117,7 @@ def lab(root: Path, folder: Path, name: str, dataset: str, students: int, *, wir
         shutil.rmtree(sample)
     if not wired:
         config = (folder / "nbgrader_config.py").read_text().replace("wire(c)", "")
-        config += f"c.ExecutePreprocessor.timeout = {BUDGET_S:.0f}\n"
+        config += f"c.ExecutePreprocessor.timeout = {unit.BUDGET_S:.0f}\n"
         config += 'c.CourseDirectory.ignore.remove("outputs")\n'  # its kernel reads them
         (folder / "nbgrader_config.py").write_text(config)
     return folder

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from typing import Any
 
 from autograder.contract.version import source_version
+from autograder.grading import crew
+from autograder.grading.crew import ATTEMPTS, Worker
 from autograder.grading.unit import BUDGET_S, judge_unit
-from autograder.grading.worker import DONE, READY, serve
+from autograder.grading.worker import DONE, READY
 
-ATTEMPTS = 3
 DEADLINE_S = 2 * BUDGET_S  # of one unit, by the clock outside of its worker
 IN_FLIGHT_PER_WORKER = 4
 UNITS_PER_WORKER = 500  # then a fresh process takes over
@@ -38,25 +35,10 @@ Job = Callable[[bytes], bytes]
 
 
 @dataclass
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    unit: int | None = None
-    since: float = 0.0
-    done: int = 0
-    ready: bool = False
-
-
-@dataclass
 class _Waiting:
     content: bytes
     attempts: int = 0
     reasons: list[str] = field(default_factory=list)
-
-
-def default_workers() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def here(units: Iterable[bytes], job: Job = judge_unit) -> Iterator[tuple[int, Answer]]:
@@ -69,18 +51,6 @@ def here(units: Iterable[bytes], job: Job = judge_unit) -> Iterator[tuple[int, A
         yield index, answer
 
 
-def warm_up() -> Any:
-    """Start the process that forks workers, in the background; returns its context.
-
-    It is small: a worker imports PyTorch itself, *beside* its sandbox, which does the same at that
-    moment. One that is forked with PyTorch would start its sandbox only afterwards.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([serve.__module__])
-    forkserver.ensure_running()
-    return context
-
-
 def local(
     units: Iterable[bytes], workers: int, job: Job = judge_unit
 ) -> Iterator[tuple[int, Answer]]:
@@ -88,12 +58,11 @@ def local(
 
     Units are taken from the iterable when a worker is free, never more than one ahead.
     """
-    context = warm_up()
-    threads = max(1, default_workers() // workers)
+    named, threads = f"{job.__module__}:{job.__qualname__}", crew.threads(workers)
     source = enumerate(units)
     jobs: dict[int, _Waiting] = {}
     again: deque[int] = deque()
-    crew: list[_Worker] = []
+    hired: list[Worker] = []
     try:
         exhausted = False
         while True:
@@ -108,44 +77,21 @@ def local(
             if not jobs:
                 return
             # One after another: two that import at once on two cores are both late.
-            while len(crew) < min(workers, len(jobs)) and all(worker.ready for worker in crew):
-                crew.append(_hire(context, threads, job))
-            for worker in crew:
+            while len(hired) < min(workers, len(jobs)) and all(worker.ready for worker in hired):
+                hired.append(crew.hire(threads, named))
+            for worker in hired:
                 if worker.unit is None and again:
                     _hand_over(worker, again.popleft(), jobs)
-            for index, answer in _gather(crew, jobs, again):
+            for index, answer in _gather(hired, jobs, again):
                 del jobs[index]
                 yield index, answer
     finally:
-        for worker in crew:
-            _dismiss(worker)
+        crew.dismiss_ahead()
+        for worker in hired:
+            crew.dismiss(worker)
 
 
-def _hire(context: Any, threads: int, job: Job) -> _Worker:
-    """Start a worker. The process that forks them may have been killed; the next try restarts it.
-
-    Raises:
-        OSError: no process can be started here.
-    """
-    named = f"{job.__module__}:{job.__qualname__}"
-    for _ in range(ATTEMPTS):
-        here, there = context.Pipe()
-        process = context.Process(
-            target=serve, args=(there, threads, named, job is judge_unit), daemon=True
-        )
-        try:
-            process.start()
-            return _Worker(process, here)
-        except (EOFError, OSError) as error:
-            here.close()
-            failure = error
-            time.sleep(0.5)  # until the system has noticed
-        finally:
-            there.close()
-    raise OSError(f"no worker could be started in {ATTEMPTS} attempts: {failure}")
-
-
-def _hand_over(worker: _Worker, index: int, jobs: dict[int, _Waiting]) -> None:
+def _hand_over(worker: Worker, index: int, jobs: dict[int, _Waiting]) -> None:
     jobs[index].attempts += 1
     worker.unit, worker.since = index, time.monotonic()
     with contextlib.suppress(OSError):  # if it died, `_gather` finds out
@@ -153,11 +99,11 @@ def _hand_over(worker: _Worker, index: int, jobs: dict[int, _Waiting]) -> None:
 
 
 def _gather(
-    crew: list[_Worker], jobs: dict[int, _Waiting], again: deque[int]
+    hired: list[Worker], jobs: dict[int, _Waiting], again: deque[int]
 ) -> Iterator[tuple[int, Answer]]:
     """Wait for something to happen; yields what was answered, replaces whom it has to."""
-    wait([worker.pipe for worker in crew], timeout=1.0)
-    for worker in list(crew):
+    wait([worker.pipe for worker in hired], timeout=1.0)
+    for worker in list(hired):
         reason = None
         try:
             if worker.pipe.poll():
@@ -178,8 +124,8 @@ def _gather(
             reason = f"its process ended with {worker.process.exitcode}"
         if reason is None:
             continue
-        crew.remove(worker)
-        _dismiss(worker)
+        hired.remove(worker)
+        crew.dismiss(worker)
         if worker.unit is None:
             continue
         job = jobs[worker.unit]
@@ -189,15 +135,6 @@ def _gather(
         else:
             said = "; ".join(job.reasons)
             yield worker.unit, Lost(f"judging was tried {job.attempts} times: {said}")
-
-
-def _dismiss(worker: _Worker) -> None:
-    worker.pipe.close()
-    if worker.unit is None and worker.process.is_alive():
-        worker.process.join(2)  # it closes its sandbox when the pipe ends
-    if worker.process.is_alive():
-        worker.process.kill()
-    worker.process.join()
 
 
 def _version() -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from autograder.grading import pool
+from autograder.contract.environment import DATASET
+from autograder.grading import crew, pool
 from autograder.grading.records import Graded, Records
 from autograder.grading.unit import Unit, judge_unit, refused
 from autograder.intake import accept
@@ -65,7 +66,7 @@ def grade(
     elif workers == 0:
         judged = partial(pool.here, job=job)
     else:
-        judged = partial(pool.local, workers=workers or pool.default_workers(), job=job)
+        judged = partial(pool.local, workers=workers or crew.cores(), job=job)
     with (
         _alone(course.root),
         tqdm(total=len(chosen), desc=f"grading {lab}", unit="sub", disable=not progress) as bar,
@@ -91,7 +92,7 @@ def _graded(
     resume: bool,
     judged_of: Callable[[Iterable[bytes]], Iterator[tuple[int, pool.Answer]]],
 ) -> Iterator[Graded]:
-    seed, pinned = secret_seed(course.root), os.environ.get("CODESIGN_DATASET")
+    seed, pinned = secret_seed(course.root), os.environ.get(DATASET)
     records = Records(course, lab)
     ready: deque[Graded] = deque()
     taken: dict[int, tuple[str, Unit]] = {}
