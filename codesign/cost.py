@@ -2,8 +2,9 @@
 
 Nothing here is timed (:mod:`codesign.measure` does that) and nothing is estimated: every figure is
 a count that can be repeated by hand. A MAC is one multiply and one add; zeros are counted as work,
-because dense kernels do them. Bytes include what a format needs to be decoded: indices, codebooks,
-metadata. Leaves out cache effects and code size. Taught in Lecture 3.
+because dense kernels do them; :mod:`codesign.operations` sees every product where torch dispatches
+it. Bytes include what a format needs to be decoded: indices, codebooks, metadata. Leaves out cache
+effects and code size. Taught in Lecture 3.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+
+from codesign import operations
 
 INPUT_SHAPE = (1, 3, 32, 32)
 WEIGHTED = (nn.Conv2d, nn.Linear)
@@ -120,9 +123,32 @@ def layer_macs(layer: nn.Module, output: torch.Tensor) -> int:
     return output.numel() * per_output
 
 
-def macs(model: nn.Module, input_shape: tuple[int, ...] = INPUT_SHAPE) -> int:
-    """MACs of convolutions and linear layers for one input of ``input_shape``."""
-    return sum(layer.macs for layer in layers(model, input_shape))
+def macs(
+    model: nn.Module,
+    inputs: tuple[int, ...] | torch.Tensor = INPUT_SHAPE,
+    *,
+    unknown: float = 0.01,
+) -> int:
+    """MACs of every product that one forward pass executes, in a layer or not.
+
+    Args:
+        inputs: what the model reads (tokens, for instance), or the shape of an input of zeros.
+        unknown: the share of the elements read and written that operations may have whose MACs
+            nobody knows; 1: any, and the count is a lower bound.
+
+    Raises:
+        ValueError: unknown operations have a larger share; they are named.
+    """
+    x = inputs if isinstance(inputs, torch.Tensor) else torch.zeros(inputs)
+    ran = operations.executed(model, x)
+    if (share := operations.unknown_share(ran)) > unknown:
+        rows = operations.by_name(ran).values()
+        named = ", ".join(f"{row.name} ({row.calls}×)" for row in rows if row.macs is None)
+        raise ValueError(
+            f"got {share:.1%} of the work in operations of unknown cost: {named}; "
+            f"allowed: at most {unknown:.0%} (unknown=1: count the others)"
+        )
+    return sum(one.macs or 0 for one in ran)
 
 
 def activation_peak(
