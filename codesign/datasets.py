@@ -57,6 +57,18 @@ class ImageSet:
             raise ValueError(f"got {count} images; allowed: at least 1")
         return ImageSet(self.images[:count], self.labels[:count], self.card)
 
+    def parts(self, *counts: int) -> tuple[ImageSet, ...]:
+        """Consecutive parts of these sizes, which share no image: one to search, one to report.
+
+        Raises:
+            ValueError: a count below 1, or more images together than there are.
+        """
+        if min(counts, default=0) < 1 or sum(counts) > len(self):
+            raise ValueError(f"got parts of {counts} images; allowed: 1 to {len(self)} together")
+        sizes = [*counts, len(self) - sum(counts)]
+        pairs = zip(self.images.split(sizes), self.labels.split(sizes), strict=True)
+        return tuple(ImageSet(*pair, self.card) for pair in pairs)[: len(counts)]
+
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
     """uint8 ``[N, 3, H, W]`` to float32 in ±2, channels last: what every model takes.

@@ -83,9 +83,7 @@ warnings.filterwarnings("ignore", message="Sparse BSR tensor support is in beta"
 dataset, _ = datasets.choose()
 train = datasets.load(dataset, "train")
 val = datasets.load(dataset, "val")
-search = val.head(SEARCH_IMAGES)
-rest = slice(SEARCH_IMAGES, SEARCH_IMAGES + REPORT_IMAGES)
-report = datasets.ImageSet(val.images[rest], val.labels[rest], val.card)
+search, report = val.parts(SEARCH_IMAGES, REPORT_IMAGES)
 original = checkpoints.load(checkpoints.shipped("vgg", dataset))
 print(f"{cost.macs(original):,} MACs, {training.evaluate(original, report):.1%} right")
 

@@ -1695,45 +1695,41 @@ enum { CONV, DEPTHWISE, MEAN, LINEAR };
 )
 
 # %%
-GENERIC_CONV = r"""
-GENERIC(conv) {
-    Op t = *row;
-    int h = t.h / t.stride, w = t.w / t.stride, pad = t.size / 2;
-    for (int i = 0; i < h; i++)
-        for (int j = 0; j < w; j++)
-            for (int n = 0; n < t.o; n++) {
-                int32_t sum = t.p[n].bias;
-                for (int r = 0; r < t.size; r++)
-                    for (int s = 0; s < t.size; s++) {
-                        int a = i * t.stride + r - pad, b = j * t.stride + s - pad;
-                        if (a < 0 || a >= t.h || b < 0 || b >= t.w) continue;
-                        const int8_t *p = x + (a * t.w + b) * t.c;
-                        const int8_t *q = t.k + ((n * t.size + r) * t.size + s) * t.c;
-                        for (int m = 0; m < t.c; m++) sum += (p[m] - t.zx) * q[m];
-                    }
-                *y++ = requantize(sum, t.p + n, t.zy);
+GENERIC_WINDOW = r"""
+#define WINDOW(tap)  /* one sum per output; the tap adds what pixel a, b holds for weight r, s */ \
+    Op t = *row;                                                                                 \
+    int h = t.h / t.stride, w = t.w / t.stride, pad = t.size / 2;                                \
+    for (int i = 0; i < h; i++)                                                                  \
+        for (int j = 0; j < w; j++)                                                              \
+            for (int n = 0; n < t.o; n++) {                                                      \
+                int32_t sum = t.p[n].bias;                                                       \
+                for (int r = 0; r < t.size; r++)                                                 \
+                    for (int s = 0; s < t.size; s++) {                                           \
+                        int a = i * t.stride + r - pad, b = j * t.stride + s - pad;              \
+                        if (a < 0 || a >= t.h || b < 0 || b >= t.w) continue;                    \
+                        tap                                                                      \
+                    }                                                                            \
+                *y++ = requantize(sum, t.p + n, t.zy);                                           \
             }
-}
 """
 
+# %% [markdown]
+# The two convolutions differ in the tap alone: every input channel of a pixel, or the output's own.
+
 # %%
-GENERIC_DEPTHWISE = r"""
+GENERIC_CONVOLUTIONS = r"""
+GENERIC(conv) {
+    WINDOW({
+        const int8_t *p = x + (a * t.w + b) * t.c;
+        const int8_t *q = t.k + ((n * t.size + r) * t.size + s) * t.c;
+        for (int m = 0; m < t.c; m++) sum += (p[m] - t.zx) * q[m];
+    })
+}
 GENERIC(depthwise) {
-    Op t = *row;
-    int h = t.h / t.stride, w = t.w / t.stride, pad = t.size / 2;
-    for (int i = 0; i < h; i++)
-        for (int j = 0; j < w; j++)
-            for (int n = 0; n < t.o; n++) {
-                int32_t sum = t.p[n].bias;
-                for (int r = 0; r < t.size; r++)
-                    for (int s = 0; s < t.size; s++) {
-                        int a = i * t.stride + r - pad, b = j * t.stride + s - pad;
-                        if (a < 0 || a >= t.h || b < 0 || b >= t.w) continue;
-                        int8_t q = t.k[(r * t.size + s) * t.c + n];
-                        sum += (x[(a * t.w + b) * t.c + n] - t.zx) * q;
-                    }
-                *y++ = requantize(sum, t.p + n, t.zy);
-            }
+    WINDOW({
+        int8_t q = t.k[(r * t.size + s) * t.c + n];
+        sum += (x[(a * t.w + b) * t.c + n] - t.zx) * q;
+    })
 }
 """
 
@@ -1862,7 +1858,7 @@ def program(how):
     inline = "static inline __attribute__((always_inline))" if how == "constants" else "NOINLINE"
     text = ROW + "#define NOINLINE __attribute__((noinline))\n#define GENERIC(name) "
     text += f"{inline} void name(const Op *row, const int8_t *x, int8_t *y)\n"
-    text += GENERIC_CONV + GENERIC_DEPTHWISE + GENERIC_ENDS
+    text += GENERIC_WINDOW + GENERIC_CONVOLUTIONS + GENERIC_ENDS
     text += "".join(constants(i, operator) for i, operator in enumerate(OPS))
     if how == "interpreter":
         return text + f"const Op TABLE[] = {{{', '.join(rows)}}};\n" + INTERPRETER, size

@@ -719,6 +719,18 @@ def test_head_is_the_start_and_keeps_the_card():
             part.head(count)
 
 
+def test_parts_follow_one_another_and_share_nothing():
+    whole = datasets.load("glyphs", "val", quiet=True)
+    search, report = whole.parts(7, 9)
+    assert torch.equal(torch.cat([search.images, report.images]), whole.images[:16])
+    assert torch.equal(torch.cat([search.labels, report.labels]), whole.labels[:16])
+    assert search.card == whole.card
+    assert [len(part) for part in whole.parts(len(whole))] == [len(whole)]
+    for counts in ((), (0, 5), (5, -1), (1, len(whole))):
+        with pytest.raises(ValueError, match="together"):
+            whole.parts(*counts)
+
+
 def test_normalized_pixels_are_what_models_take():
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, 3, 16, 16)
     x = datasets.normalize(images)
