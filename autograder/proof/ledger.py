@@ -3,7 +3,8 @@
 A line is a reference, a release, a mutant or a valid solution on one dataset. It need not be judged
 again while nothing that it depends on has changed: check, targets, answer, release, reference,
 artifacts, checkpoints, versions of the libraries, and every module of the judge and the course
-library that its checks or its notebook import, however deep. Comments and docstrings do not count.
+library that its checks or its notebook import, however deep. Comments and docstrings do not count,
+nor does what only draws: no verdict looks at a figure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -29,6 +30,7 @@ ALWAYS = (  # what judges any line; the fork server is started by its path
     "autograder.sandbox.fork_server",
     "autograder.proof.prove",
 )
+DRAWING = frozenset({"codesign.plot"})
 LIBRARIES = ("torch", "numpy", "safetensors", "ziglang", "unicorn", "capstone", "onnxruntime")
 SOURCES = {".c", ".h", ".ld", ".toml"}  # beside Python
 FILE = "ledger.json"
@@ -66,11 +68,12 @@ def base(lab: LabDefinition, reference: Path, release: Path, dataset: str) -> st
         reference: the solution notebook, with ``outputs/`` beside it.
         release: the notebook that students get.
     """
-    digest = hashlib.sha256(f"{lab.name} {dataset} {_versions()}".encode())
+    digest = hashlib.sha256(f"{lab.name} {dataset} {versions()}".encode())
     notebooks = [_code(path) for path in (reference, release)]
-    files = {*imported([*ALWAYS, *_named_in("\n".join(notebooks))], _own(lab)), *_sources(lab)}
+    modules = [*ALWAYS, *named_in("\n".join(notebooks))]
+    files = {*imported(modules, _own(lab), without=DRAWING), *_sources(lab)}
     for path in sorted(files):
-        digest.update(f"{path.name}\0{_meaning(path)}\0".encode())
+        digest.update(f"{path.name}\0{meaning(path)}\0".encode())
     for text in notebooks:
         digest.update(text.encode() + b"\0")
     for path in sorted((reference.parent / "outputs" / dataset).glob("*")):
@@ -82,25 +85,32 @@ def key(base: str, *parts: str, files: Iterable[Path] = ()) -> str:
     """Return the key of one line: its lab's ``base``, its answer, and ``files`` that forge one."""
     digest = hashlib.sha256("\0".join([base, *parts]).encode())
     for path in sorted(files):
-        digest.update(_meaning(path).encode())
+        digest.update(meaning(path).encode())
     return digest.hexdigest()[:24]
 
 
-def imported(modules: Iterable[str], files: Iterable[Path] = ()) -> set[Path]:
-    """Return the files of ``modules`` and ``files``, and of all of ours that they import."""
-    todo = [path for name in modules for path in _files(name)] + list(files)
+def imported(
+    modules: Iterable[str], files: Iterable[Path] = (), without: Collection[str] = ()
+) -> set[Path]:
+    """Return the files of ``modules`` and ``files``, and of all of ours that they import.
+
+    Args:
+        without: modules that are left out, with what only they import.
+    """
+    todo = [path for name in modules if name not in without for path in _files(name)]
+    todo += files
     found: set[Path] = set()
     while todo:
         path = todo.pop()
         if path not in found:
             found.add(path)
-            names = _named_in(path.read_text(encoding="utf-8"))
-            todo += [other for name in names for other in _files(name)]
+            names = named_in(path.read_text(encoding="utf-8"))
+            todo += [other for name in names if name not in without for other in _files(name)]
     return found
 
 
-def _named_in(text: str) -> set[str]:
-    """Modules of ours that Python ``text`` names: in imports, and in strings like "a.b:c"."""
+def named_in(text: str) -> set[str]:
+    """Return the modules of ours that Python ``text`` names: in imports, and in strings like "a.b:c"."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -155,8 +165,8 @@ def _sources(lab: LabDefinition) -> list[Path]:
 
 
 @cache
-def _meaning(path: Path) -> str:
-    """What of a file counts: of Python its syntax tree without docstrings, else its text."""
+def meaning(path: Path) -> str:
+    """Return what of a file counts: of Python its syntax tree without docstrings, else its text."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return text
@@ -173,5 +183,6 @@ def _code(notebook: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-def _versions() -> str:
+def versions() -> str:
+    """Return Python's version and the libraries' on which verdicts depend."""
     return " ".join([platform.python_version(), *(f"{name} {version(name)}" for name in LIBRARIES)])
