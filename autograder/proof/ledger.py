@@ -110,7 +110,7 @@ def imported(
 
 
 def named_in(text: str) -> set[str]:
-    """Return the modules of ours that Python ``text`` names: in imports, and in strings like "a.b:c"."""
+    """Return our modules that Python ``text`` names, in imports and in strings like "a.b:c"."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
