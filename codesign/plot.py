@@ -1,30 +1,30 @@
 """Plot the course's figures: theme, semantic colours, Pareto fronts, sliders, claims tables.
 
-A model is a line, a measurement is a marker with its spread. :func:`explore` is a live slider in a
-kernel and small multiples in a static build, which the environment variable ``CODESIGN_STATIC=1``
-announces (the notebook builder sets it). Leaves out rooflines, which need a device. Taught in
-Lecture 3, used by all.
+A model is a line, a measurement is a marker with its spread. Sliders come from
+:mod:`codesign.explorer`, predictions from :mod:`codesign.predictions`. Taught in Lecture 3, used by
+all.
 """
 
 from __future__ import annotations
 
 import html
-import math
-import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from codesign.explorer import explore as explore
+from codesign.explorer import png
 from codesign.hardware.device import Device
 from codesign.measure import Measurement
+from codesign.predictions import hits as hits
+from codesign.predictions import predict as predict
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart by all common kinds of colour vision.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -51,6 +51,24 @@ def theme() -> None:
     mpl.rc("ytick", labelsize=8)
     mpl.rc("legend", frameon=False, fontsize=8)
     mpl.rc("lines", linewidth=1.8, markersize=5)
+
+
+def show(alt: str) -> None:
+    """Show the current figure with a text for whoever cannot see it; the last call of a cell.
+
+    Args:
+        alt: what the figure shows, in a sentence.
+
+    Raises:
+        ValueError: an empty text, or no figure.
+    """
+    from IPython.display import Image, display
+
+    if not alt.strip() or not plt.get_fignums():
+        raise ValueError(f"got {alt!r} for {len(plt.get_fignums())} figures; allowed: text, figure")
+    figure = plt.gcf()
+    display(Image(data=png(figure), format="png", alt=alt))
+    plt.close(figure)
 
 
 def measured(
@@ -131,95 +149,6 @@ def front_of(points: np.ndarray, minimize: tuple[bool, bool] = (True, False)) ->
     better = (cost[:, None] < cost[None]).any(2)
     front = np.flatnonzero(~(no_worse & better).any(0))
     return front[np.lexsort((points[front, 1], points[front, 0]))]
-
-
-# --- one parameter, dragged or laid out ----------------------------------------------------------
-
-
-def explore(
-    draw: Callable[[Axes, Any], object],
-    *,
-    size: tuple[float, float] = (5.2, 3.6),
-    columns: int = 3,
-    **parameter: Sequence[Any],
-) -> Any:
-    """Show how a picture depends on one parameter; leave the result as the cell's last line.
-
-    In a kernel: a slider over the listed values and a picture that follows it. With
-    ``CODESIGN_STATIC=1``: small multiples, one panel a value, with shared axes.
-
-    Args:
-        draw: ``draw(ax, value)`` draws everything, axis limits included, in well under 100 ms.
-        size: inches of the live picture; panels of a static one are 0.6 times as large.
-        columns: panels in a row of the static picture.
-        parameter: exactly one, ``name=[values]``; underscores in the name are shown as spaces.
-
-    Returns:
-        An ipywidgets box, or an IPython image.
-
-    Raises:
-        ValueError: not exactly one parameter, or no values.
-    """
-    if len(parameter) != 1 or not all(len(values) for values in parameter.values()):
-        raise ValueError(f"got parameters {parameter}; allowed: exactly one, name=[values, …]")
-    (name, values), *_ = parameter.items()
-    name = name.replace("_", " ")
-    if os.environ.get("CODESIGN_STATIC", "0") not in ("", "0"):
-        return _panels(draw, name, list(values), size, columns)
-    return _slider(draw, name, list(values), size)
-
-
-def _slider(draw: Callable, name: str, values: list, size: tuple[float, float]) -> Any:
-    import ipywidgets as widgets
-
-    options = [(_label(value), i) for i, value in enumerate(values)]
-    slider = widgets.SelectionSlider(
-        options=options,
-        description=name,
-        continuous_update=True,
-        style={"description_width": "initial"},
-        layout=widgets.Layout(width="30em"),
-    )
-    picture = widgets.Image(format="png")
-
-    def redraw(_: object = None) -> None:
-        figure = Figure(figsize=size, dpi=100, layout="constrained")
-        draw(figure.subplots(), values[slider.value])
-        picture.value = _png(figure)
-
-    slider.observe(redraw, names="value")
-    redraw()
-    return widgets.VBox([slider, picture])
-
-
-def _panels(
-    draw: Callable, name: str, values: list, size: tuple[float, float], columns: int
-) -> Any:
-    from IPython.display import Image
-
-    columns = min(columns, len(values))
-    rows = math.ceil(len(values) / columns)
-    width, height = 0.6 * size[0] * columns, 0.68 * size[1] * rows
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, value in zip(axes, values, strict=False):
-        draw(ax, value)
-        ax.set_title(f"{name} = {_label(value)}")
-        ax.label_outer()
-    for ax in axes[len(values) :]:
-        ax.set_axis_off()
-    shown = ", ".join(map(_label, values))
-    return Image(data=_png(figure), format="png", alt=f"One panel for each {name}: {shown}")
-
-
-def _label(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
 
 
 # --- claims --------------------------------------------------------------------------------------

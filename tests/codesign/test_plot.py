@@ -6,6 +6,7 @@ import time
 from io import BytesIO
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,6 +100,23 @@ def test_pareto_refuses_what_cannot_be_drawn(x, y):
         plot.pareto(Figure().subplots(), x, y)
 
 
+def test_a_figure_is_shown_with_its_text_and_closed(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    plt.figure().subplots().plot([0, 1])
+    plot.show("a rising line")
+    data, metadata = shown[0]._repr_png_()
+    assert metadata["alt"] == "a rising line"
+    assert data
+    assert plt.get_fignums() == []
+    with pytest.raises(ValueError, match="for 0 figures; allowed"):
+        plot.show("nothing")
+    plt.figure()
+    with pytest.raises(ValueError, match="got ' ' for 1 figures"):
+        plot.show(" ")
+    plt.close()
+
+
 @pytest.fixture
 def live(monkeypatch):
     monkeypatch.delenv("CODESIGN_STATIC", raising=False)
@@ -117,6 +135,7 @@ def test_live_slider_redraws_when_moved(live):
     assert slider.continuous_update
 
 
+@pytest.mark.serial  # whatever runs on the other half of a core counts twice
 def test_live_redraw_takes_less_than_100_ms(live):
     slider, _ = plot.explore(line, slope=[1, 2]).children
 
