@@ -85,6 +85,55 @@ def run(
 
 
 @app.command()
+def prove(
+    lecture: Annotated[Path, typer.Argument(help="lectures/NN_title.py")],
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="mutants at a time; default: number of cores")
+    ] = None,
+) -> None:
+    """Show that a lecture's asserts catch wrong versions of what it builds."""
+    from authoring import proof
+
+    try:
+        matrix = proof.prove(lecture.resolve(), jobs=jobs)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    print(matrix)
+    if not matrix.holes:
+        print(f"kept in {proof.store(matrix, lecture.resolve())}")
+    raise typer.Exit(1 if matrix.holes else 0)
+
+
+@app.command("read")
+def read_(
+    paths: Annotated[list[Path], typer.Argument(help="built lectures, .ipynb")],
+) -> None:
+    """Say how long a lecture takes to read, and what keeps it from being read well."""
+    import nbformat
+
+    from authoring import reading
+
+    found = []
+    for path in paths:
+        if path.suffix != ".ipynb" or not path.is_file():
+            raise typer.BadParameter(f"got {path}; allowed: a built notebook (.ipynb)")
+        notebook = nbformat.read(path, as_version=4)
+        print(f"{path.stem}: {reading.measure(notebook)}")
+        found += reading.problems(notebook)
+    for problem in found:
+        print(problem)
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def claims(root: Root = HERE) -> None:
+    """Print every claim of the lectures, as published and as measured, as a Markdown page."""
+    from authoring import claims_page
+
+    print(claims_page.text(known_course(root).resolve()))
+
+
+@app.command()
 def release(lab: Lab, root: Root = HERE) -> None:
     """Generate labs/LAB from solutions/LAB with nbgrader."""
     from autograder.intake.release import generate

@@ -1,9 +1,9 @@
 """The notebook builder: percent sources in, executed notebooks and released labs out.
 
-A source (``lectures/*.py``, ``solutions/lab*/lab*.py``) is what people edit; the ``.ipynb`` beside
-it is built. A build depends on the source alone: cell ids come from content, timings and widget
-states are dropped, and a hash of the code stands in the metadata, so that :func:`check` can tell
-fresh outputs from stale ones without running anything.
+A source (``lectures/**/*.py``, ``solutions/lab*/lab*.py``) is what people edit; the ``.ipynb``
+beside it is built. A build depends on the source alone: cell ids come from content, timings and
+widget states are dropped, and a hash of the code stands in the metadata, so that :func:`check` can
+tell fresh outputs from stale ones without running anything.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ METADATA = {
 
 
 def sources(root: Path) -> list[Path]:
-    """Every notebook source of the course: lectures, then labs."""
-    lectures = sorted((root / "lectures").glob("*.py"))
+    """Every notebook source of the course: lectures with their further parts, then labs."""
+    lectures = [*(root / "lectures").glob("*.py"), *(root / "lectures" / "further").glob("*.py")]
+    lectures.sort(key=lambda path: (path.name[:2], path.parent.name == "further", path.name))
     labs = sorted((root / "solutions").glob("lab*/lab*.py"))
     return lectures + [path for path in labs if path.stem == path.parent.name]
 

@@ -31,6 +31,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 LECTURE_LIMIT_S, LAB_LIMIT_S = 180.0, 600.0
+LECTURES = ("lectures", "further")  # folders
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # not the note that its port is on this machine
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 FAILING_LINE = re.compile(r"^-+> \d+ (.*)$", re.M)  # as IPython marks it
@@ -57,7 +58,7 @@ def cores() -> int:
 
 def default_limit_s(path: Path) -> float:
     """Seconds that a notebook may take: three minutes for a lecture, ten for a lab."""
-    return LECTURE_LIMIT_S if Path(path).resolve().parent.name == "lectures" else LAB_LIMIT_S
+    return LECTURE_LIMIT_S if Path(path).resolve().parent.name in LECTURES else LAB_LIMIT_S
 
 
 def run(

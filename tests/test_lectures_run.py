@@ -12,8 +12,8 @@ import pytest
 from authoring import run
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted([*ROOT.glob("lectures/*.ipynb"), *ROOT.glob("solutions/*/*.ipynb")])
-LECTURES = [path for path in NOTEBOOKS if path.parent.name == "lectures"]
+NOTEBOOKS = sorted([*ROOT.glob("lectures/**/*.ipynb"), *ROOT.glob("solutions/*/*.ipynb")])
+LECTURES = [path for path in NOTEBOOKS if "lectures" in path.parts]
 CPU_LIMIT_S = 80  # about 35 where nothing else runs; wall time says little where something does
 
 

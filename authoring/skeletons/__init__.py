@@ -18,7 +18,9 @@ PARTS = ("__init__.py", "targets.toml", "checks.py", "mutants.py", "valid.py")
 
 
 def lecture(root: Path, number: str, title: str) -> list[Path]:
-    """Write ``lectures/<number>_<title>.py`` below ``root``; return what was written.
+    """Write a lecture and its mutants, and add its claim to the others; return what was written.
+
+    ``lectures/<number>_<title>.py``, ``lectures/mutants/<number>.py``, ``lectures/claims.toml``.
 
     Raises:
         ValueError: a number that is not two digits or is taken, or a title without a letter.
@@ -31,8 +33,16 @@ def lecture(root: Path, number: str, title: str) -> list[Path]:
     if not re.search("[a-z]", topic) or "\n" in title:
         raise ValueError(f"got title {title!r}; allowed: one line with letters from a to z")
     path = root / "lectures" / f"{number}_{topic}.py"
-    known = {"number": str(int(number)), "title": title}
-    return _write({path: _template("lecture.py", known)})
+    known = {"number": str(int(number)), "title": title, "two": number}
+    claims = root / "lectures" / "claims.toml"
+    if claims.exists() and f"[{number}." in claims.read_text(encoding="utf-8"):
+        raise ValueError(f"got lecture {number!r}; allowed: a number without claims in {claims}")
+    mutants = root / "lectures" / "mutants" / f"{number}.py"
+    content = {mutants: _template("lecture_mutants.py", known)}
+    made = _write({**content, path: _template("lecture.py", known)})
+    with open(claims, "a", encoding="utf-8") as file:
+        file.write("\n" * (claims.stat().st_size > 0) + _template("claims.toml", known))
+    return [claims, *made]
 
 
 def lab(root: Path, name: str) -> list[Path]:
@@ -58,6 +68,8 @@ def told(root: Path, made: list[Path]) -> str:
     path = source.relative_to(root).as_posix()
     lines = [f"wrote {one.relative_to(root).as_posix()}" for one in made]
     lines.append(f"next: course build {path}")
+    if path.startswith("lectures"):
+        lines.append(f"      course prove {path}")
     if path.startswith("solutions"):
         lines.append(f"      course release {source.stem}; autograder prove {source.stem}")
     badge = address.read(root).badge(address.opened_at(source))

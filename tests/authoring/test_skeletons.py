@@ -17,12 +17,13 @@ import pytest
 import test_notebooks
 from typer.testing import CliRunner
 
-from authoring import notebooks, skeletons
+from authoring import notebooks, proof, skeletons
 from authoring.cli import app
 from authoring.run import read
 from autograder import labs
 from autograder.contract import checking, definition
 from autograder.contract.checking import LocalStudent
+from codesign import claims
 
 ROOT = Path(__file__).parents[2]
 LAB = "lab9_toy"
@@ -88,13 +89,26 @@ def test_a_new_lecture_builds_and_keeps_every_rule(checkout):
     notebooks.build(source)
     assert notebooks.check(source) == []
     keeps_the_rules(source)
+    matrix = proof.prove(source, jobs=2)
+    assert matrix.holes == []
+    assert len(matrix.lines) >= 6
+
+
+def test_a_new_lectures_claim_joins_those_that_are_there(checkout):
+    for number in ("08", "09"):
+        new(checkout, "lecture", number, "Toy")
+    found = claims.published(checkout / "lectures" / "claims.toml")
+    assert {lecture: list(rows) for lecture, rows in found.items()} == {
+        "08": ["reuse"],
+        "09": ["reuse"],
+    }
 
 
 def test_a_new_lecture_has_the_sections_in_their_order(checkout):
     new(checkout, "lecture", "09", "Toy")
     text = (checkout / "lectures" / "09_toy.py").read_text()
-    order = ["The question", "Smallest example", "Equation", "def ", "Predict", "Estimate"]
-    order += ["plt.show()", "hardware do", "Limits", "plot.claims", "Discussion", "Further reading"]
+    order = ["The question", "Smallest example", "Equation", "def ", "Estimate", "plot.predict("]
+    order += ["plot.show(", "hardware do", "Limits", "claims(", "Discussion", "Further reading"]
     places = [text.index(part, text.index("# %%")) for part in order[:1]]
     for part in order[1:]:
         places.append(text.index(part, places[-1]))
