@@ -93,7 +93,7 @@ def test_training_learns_and_leaves_evaluation_mode():
 
 @pytest.mark.parametrize("step", [1, 4, 8], ids=["first epoch", "second epoch", "last epoch"])
 @pytest.mark.parametrize(
-    "config", [CONFIG, {"architecture": "resnet8", "widths": [4, 4, 4]}], ids=["vgg", "resnet8"]
+    "config", [CONFIG, {"architecture": "resnet8", "widths": [8, 8, 8]}], ids=["vgg", "resnet8"]
 )
 def test_a_run_that_was_cut_ends_like_one_that_was_not(tmp_path, config, step):
     whole, val = fresh(config), images(10)
