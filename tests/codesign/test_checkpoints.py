@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from codesign import checkpoints, models
+from codesign import checkpoints, models, places
 
 CONFIG = {"architecture": "vgg", "channels": [4, "M", 6], "num_classes": 3}
 
@@ -305,7 +305,7 @@ def test_a_checkpoint_that_is_not_there_says_how_to_make_it():
 def test_a_shipped_checkpoint_is_found_in_a_wheel(tmp_path, monkeypatch, model):
     package = tmp_path / "site/codesign"
     package.mkdir(parents=True)
-    monkeypatch.setattr(checkpoints, "__file__", str(package / "checkpoints.py"))
-    monkeypatch.setattr(checkpoints, "files", lambda _: package)
+    monkeypatch.setattr(places, "__file__", str(package / "places.py"))
+    monkeypatch.setattr(places, "files", lambda _: package)
     checkpoints.save(package / "_data/checkpoints/glyphs/vgg", model)
     assert checkpoints.load(checkpoints.shipped("vgg", "glyphs")).config == CONFIG

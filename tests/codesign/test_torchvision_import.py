@@ -31,14 +31,14 @@ def plain_import_works() -> bool:
 
 def test_codesign_then_torchvision():
     code = "import codesign, torchvision\nfrom torchvision.datasets import CIFAR10"
-    done = run(f"{code}\nprint(codesign._torchvision_schemas is None)")
+    done = run(f"{code}\nprint(codesign._Torchvision.kept is None)")
     assert done.returncode == 0, done.stderr
     nothing_defined = done.stdout.strip() == "True"
     assert nothing_defined == plain_import_works(), "define what is missing, and only that"
 
 
 def test_torchvision_then_codesign():
-    done = run("import torchvision, codesign\nassert codesign._torchvision_schemas is None")
+    done = run("import torchvision, codesign\nassert codesign._Torchvision.kept is None")
     works = done.returncode == 0
     assert works == plain_import_works(), "codesign comes too late to help and breaks nothing"
     assert works or "torchvision::nms does not exist" in done.stderr
@@ -53,5 +53,5 @@ def test_an_import_of_torchvision_that_failed_first_is_no_obstacle():
 def test_without_torchvision_codesign_still_imports():
     hide = "import importlib.util as u\nfind = u.find_spec\n"
     hide += "u.find_spec = lambda n, *a: None if n == 'torchvision' else find(n, *a)\n"
-    done = run(hide + "import codesign\nassert codesign._torchvision_schemas is None")
+    done = run(hide + "import codesign\nassert codesign._prepare_torchvision() is None")
     assert done.returncode == 0, done.stderr
