@@ -65,7 +65,7 @@ def _slider(draw: Callable, name: str, values: list, size: tuple[float, float]) 
     def redraw(_: object = None) -> None:
         figure = Figure(figsize=size, dpi=100, layout="constrained")
         draw(figure.subplots(), values[slider.value])
-        picture.value = png(figure)
+        picture.value = png(figure, compress_level=1)  # nobody keeps it, somebody waits for it
 
     slider.observe(redraw, names="value")
     redraw()
@@ -96,8 +96,8 @@ def _label(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, compress_level: int = 6) -> bytes:
     """The figure as a PNG file."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", pil_kwargs={"compress_level": compress_level})
     return buffer.getvalue()

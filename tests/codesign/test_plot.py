@@ -135,6 +135,15 @@ def test_live_slider_redraws_when_moved(live):
     assert slider.continuous_update
 
 
+def timed_empty() -> float:
+    """CPU seconds of a picture of the slider's size with axes and nothing in them."""
+    start = time.process_time()
+    figure = Figure(figsize=(5.2, 3.6), dpi=100, layout="constrained")
+    figure.subplots()
+    figure.savefig(BytesIO(), format="png")
+    return time.process_time() - start
+
+
 @pytest.mark.serial  # whatever runs on the other half of a core counts twice
 def test_live_redraw_takes_less_than_100_ms(live):
     slider, _ = plot.explore(line, slope=[1, 2]).children
@@ -144,7 +153,10 @@ def test_live_redraw_takes_less_than_100_ms(live):
         slider.index = 1 - slider.index
         return time.process_time() - start
 
-    assert any(redraw_s() < 0.1 for _ in range(60))  # a machine that does other work may need a few
+    # A machine that does other work may need a few. Matplotlib's own part, an empty picture, tells
+    # how fast the processor is: 0.1 s stand for one of 2020 (AMD EPYC 25/1: 0.11 s).
+    empty_s = min(timed_empty() for _ in range(10))
+    assert any(redraw_s() < max(0.1, 1.5 * empty_s) for _ in range(60))
 
 
 def test_static_build_has_one_panel_a_value(monkeypatch):
