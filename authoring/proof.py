@@ -154,7 +154,7 @@ def prove(
                 own.append((mutations.written(cell.source, function, name, old, new), origin))
         kept = [one for one in own if share >= 1 or chosen.random() < share]
         todo.setdefault(cell.number, []).extend(kept)
-    lines = _judged(cells, todo, lecture, jobs or cores())
+    lines = _judged(cells, todo, jobs or cores())
     order = {function: number for number, function in enumerate(built.functions)}
     return Matrix(
         lecture.stem, built, sorted(lines, key=lambda line: order[line.mutation.function])
@@ -164,7 +164,6 @@ def prove(
 def _judged(
     cells: Sequence[Cell],
     todo: Mapping[int, Sequence[tuple[Mutation, str]]],
-    lecture: Path,
     jobs: int,
 ) -> list[Line]:
     lines = []
@@ -227,7 +226,7 @@ def key(lecture: Path) -> str:
     named = ledger.named_in("\n".join(cell.source for cell in cells))
     own = [Path(str(module.__file__)) for module in (mutations, replay)] + [Path(__file__)]
     for path in sorted({*ledger.imported(named), *own, mutants_file(lecture)}):
-        digest.update(path.name.encode() + ast.unparse(ast.parse(path.read_text("utf-8"))).encode())
+        digest.update(path.name.encode() + ledger.meaning(path).encode())
     return digest.hexdigest()[:24]
 
 

@@ -99,8 +99,8 @@ class Claim:
         return {**published, "measured": self.measured, "on": self.on, "why": self.why}
 
 
-class Claims(tuple[Claim, ...]):
-    """Rows of a claims table: HTML in a notebook, text elsewhere, data for the course's tests."""
+class Claims(tuple[Any, ...]):
+    """Rows (`cells`, `data`) of a claims table: HTML in a notebook, text elsewhere, and data."""
 
     HEADER = ("claim", "published", "measured here", "on", "why they differ")
 

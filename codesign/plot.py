@@ -7,8 +7,6 @@ all.
 
 from __future__ import annotations
 
-import html
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 
+from codesign import claims as table
 from codesign.explorer import explore as explore
 from codesign.explorer import png
 from codesign.hardware.device import Device
@@ -35,7 +34,7 @@ COLOURS: Mapping[str, str] = {
     "baseline": "#767676",
     "measured": "#000000",
 }
-CLAIMS_MIME = "application/vnd.codesign.claims+json"
+CLAIMS_MIME = table.MIME
 
 
 def theme() -> None:
@@ -189,30 +188,16 @@ class Claim:
         shown = "cited only" if self.measured is None else self.measured
         return self.claim, f"{self.paper} ({self.source})", shown, self.on or "–", self.why
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Every field, as JSON takes it."""
+        return asdict(self)
 
-class Claims(tuple[Claim, ...]):
-    """Rows of a claims table: HTML in a notebook, text elsewhere, data for the course's tests."""
+
+class Claims(table.Claims):
+    """The table of rows whose published figure stands in the lecture itself."""
 
     HEADER = ("claim", "paper", "measured here", "on", "why they differ")
-
-    def _repr_html_(self) -> str:
-        lines = [_line(self.HEADER, "th"), *(_line(row.cells, "td") for row in self)]
-        return f"<table>{''.join(lines)}</table>"
-
-    def __repr__(self) -> str:
-        cells = (cell for row in self for cell in zip(self.HEADER, row.cells, strict=True))
-        fill = textwrap.TextWrapper(98, subsequent_indent="    ").fill
-        return "\n".join(fill(f"{name}: {cell}") for name, cell in cells)
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        data = {"rows": [asdict(row) for row in self]}
-        return {"text/html": self._repr_html_(), "text/plain": repr(self), CLAIMS_MIME: data}
-
-
-def _line(cells: Sequence[str], tag: str) -> str:
-    style = "text-align:left;vertical-align:top"
-    shown = (f'<{tag} style="{style}">{html.escape(cell)}</{tag}>' for cell in cells)
-    return f"<tr>{''.join(shown)}</tr>"
 
 
 def claims(rows: Sequence[Claim]) -> Claims:
