@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from toy_lab import LAB, definition, half_zero
 
 from autograder.contract import artifacts, rows
@@ -66,12 +67,9 @@ def test_what_is_known_is_spared_and_what_does_not_reproduce_fails(course, prove
 
 @pytest.mark.slow
 def test_a_right_answer_that_loses_points_is_a_hole(course, proved):
-    calls = []
-
     def reference_alone(student, cases, target):
-        student.call("double", cases.randn(5))
-        calls.append(1)
-        return [rows.passed("doubles", len(calls) == 2, 1)]  # after the release
+        doubled = student.call("double", torch.ones(5, dtype=torch.bool))
+        return [rows.passed("doubles", torch.equal(doubled, torch.full((5,), 2)), 1)]  # x + x: bool
 
     register(definition(**ANSWERS, double=reference_alone))
     lines = prove.prove(course, LAB, "glyphs", isolated=bubblewrap.available())

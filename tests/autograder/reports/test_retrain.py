@@ -21,8 +21,8 @@ MAKES = f"""{DOUBLE}
 import os
 from pathlib import Path
 
+from autograder.contract import artifacts
 from codesign import cost
-
 from codesign.models import VGG
 model = VGG({CHANNELS})
 if os.environ.get("CODESIGN_OUTPUTS"):
