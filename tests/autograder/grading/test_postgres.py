@@ -14,7 +14,7 @@ import pytest
 from toy_lab import DOUBLE, LAB, NBGRADERS_WARNINGS, hand_in, judge_by_reading
 
 from autograder.grading import run
-from autograder.intake.course import Course
+from autograder.intake.course import Course, own_programs
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = [
@@ -81,9 +81,9 @@ def graded(course, **options) -> dict[str, float]:
 
 
 def nbgrader(course, *words: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *words], cwd=course.root, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "nbgrader", *words]
+    with own_programs():
+        ran = subprocess.run(command, cwd=course.root, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
 
 
