@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -168,6 +169,7 @@ def prove(
     spare: Annotated[
         bool, typer.Option("--spare", help="judge of what the ledger knows a random part alone")
     ] = False,
+    again: Annotated[float, typer.Option(min=0, max=1, help="size of that part")] = 0.05,
     record: Annotated[bool, typer.Option(help="write what was proved into the ledger")] = True,
     unisolated: Unisolated = False,
 ) -> None:
@@ -184,11 +186,10 @@ def prove(
         raise typer.BadParameter(str(error)) from None
     for name in lab or course.labs():
         lines, known = [], ledger.read(find(name)) if spare else None
+        on = partial(prove.prove, course, name, isolated=isolated, known=known, again=again)
         for images in dataset or available():
             try:
-                lines += prove.prove(
-                    course, name, images, isolated=isolated, known=known, everything=not spare
-                )
+                lines += on(images, everything=not spare)
             except FileNotFoundError as error:
                 raise typer.BadParameter(str(error)) from None
         found = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
