@@ -23,7 +23,8 @@ from pathlib import Path
 from authoring import mutations, replay
 from authoring.mutations import Mutation
 from authoring.replay import CAUGHT, SURVIVED, Cell, Outcome
-from authoring.run import cores, read
+from authoring.run import read
+from autograder.grading.crew import cores
 from autograder.proof import ledger
 
 RATE = 0.85  # of the generated mutants that run, and of a stranger's faults

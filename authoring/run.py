@@ -30,6 +30,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from autograder.grading.crew import cores
+
 LECTURE_LIMIT_S, LAB_LIMIT_S = 180.0, 600.0
 LECTURES = ("lectures", "further")  # folders
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # not the note that its port is on this machine
@@ -49,11 +51,6 @@ class Ran:
     def __str__(self) -> str:
         state = "ok" if self.failure is None else f"FAILED: {self.failure}"
         return f"{self.name}  {self.wall_s:.1f} s (CPU {self.cpu_s:.1f} s)  {state}"
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_limit_s(path: Path) -> float:

@@ -44,9 +44,14 @@ def explore(
         raise ValueError(f"got parameters {parameter}; allowed: exactly one, name=[values, …]")
     (name, values), *_ = parameter.items()
     name = name.replace("_", " ")
-    if os.environ.get("CODESIGN_STATIC", "0") not in ("", "0"):
+    if static_build():
         return _panels(draw, name, list(values), size, columns)
     return _slider(draw, name, list(values), size)
+
+
+def static_build() -> bool:
+    """Whether a notebook is being built for readers without a kernel (``CODESIGN_STATIC=1``)."""
+    return os.environ.get("CODESIGN_STATIC", "0") not in ("", "0")
 
 
 def _slider(draw: Callable, name: str, values: list, size: tuple[float, float]) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from codesign import places
+from codesign.explorer import static_build
 
 FILE = "predictions.json"
 MIME = "application/vnd.codesign.prediction+json"
@@ -71,7 +72,7 @@ class Prediction:
     @property
     def answer(self) -> float | None:
         """The reader's number, or None; a static build has no reader."""
-        return None if _static() else _stored().get(self.question)
+        return None if static_build() else _stored().get(self.question)
 
     def keep(self, answer: object) -> str | None:
         """Store an answer, a number or its text; what is wrong with it, or None."""
@@ -181,7 +182,7 @@ def hits() -> Hits:
 def _ask(prediction: Prediction) -> None:
     low, high = prediction.text(prediction.low), prediction.text(prediction.high)
     question = f"Predict: {prediction.question} ({low} to {high})"
-    if _static():
+    if static_build():
         print(question)
     elif not _in_kernel() or not _field(prediction, question):
         said = "answer=…" if prediction.answer is None else prediction.text(prediction.answer)
@@ -219,10 +220,6 @@ def _in_kernel() -> bool:
 
         return getattr(get_ipython(), "kernel", None) is not None
     return False
-
-
-def _static() -> bool:
-    return os.environ.get("CODESIGN_STATIC", "0") not in ("", "0")
 
 
 # --- keeping -------------------------------------------------------------------------------------
