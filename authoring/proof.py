@@ -15,6 +15,7 @@ import json
 import random
 import runpy
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
@@ -169,7 +170,8 @@ def _judged(
 ) -> list[Line]:
     lines = []
     space = replay.start()
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), warnings.catch_warnings():
+        warnings.simplefilter("default")  # as in a notebook, whatever the tests have made of them
         for place, cell in enumerate(cells):
             if own := todo.get(cell.number):
                 sources = [one.source for one, _ in own]

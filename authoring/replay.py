@@ -2,9 +2,8 @@
 
 At the cell that defines a function the process forks once for every changed version: the fork
 executes the changed cell, and of the later ones those that lie between the change and an assert
-that it can reach. Which these are is read from names; a cell writes what it assigns and whatever
-it hands to a call that does not print or draw, so rather too many cells run than too few. Needs
-``fork``.
+that it can reach. Which these are is read from names (:mod:`authoring.names`), so rather too many
+cells run than too few. Needs ``fork``.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from authoring import names
+
 CAUGHT, CRASHED, SURVIVED, HUNG = "caught", "crashed", "survived", "hung"
 CELL = "<cell {}>"  # file name of its code, in tracebacks
-SHOWING = frozenset({"print", "plt", "plot", "ax", "axes", "left", "right", "diagram"})
-BUILT_IN = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,13 @@ class Cell:
 
     @cached_property
     def reads(self) -> frozenset[str]:
-        """Names that it uses, within functions too."""
-        used = (node for node in ast.walk(self.tree) if isinstance(node, ast.Name))
-        return frozenset(n.id for n in used if isinstance(n.ctx, ast.Load)) - BUILT_IN
+        """Names whose values come from other cells."""
+        return names.read(self.tree)
 
     @cached_property
     def writes(self) -> frozenset[str]:
         """Names that it binds, and whose objects it may change."""
-        found: set[str] = set()
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                found.add(node.name)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found.add(node.id)
-            elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(
-                node.ctx, ast.Store
-            ):
-                found |= _names(node)
-            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-                called = _names(node.value.func)
-                found |= set() if called & SHOWING else _names(node.value)
-            elif isinstance(node, ast.alias):
-                found.add((node.asname or node.name).split(".")[0])
-        return frozenset(found)
+        return names.written(self.tree)
 
     @cached_property
     def defines(self) -> frozenset[str]:
@@ -83,30 +66,23 @@ class Cell:
     @cached_property
     def asserts(self) -> bool:
         """Whether it asserts anything."""
-        return any(
-            isinstance(node, ast.Assert)
-            or (isinstance(node, ast.Attribute) and node.attr.startswith("assert_"))
-            for node in ast.walk(self.tree)
-        )
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} - (BUILT_IN - SHOWING)
+        return any(map(names.is_assert, ast.walk(self.tree)))
 
 
 def between(cells: Sequence[Cell], place: int) -> list[Cell]:
     """Cells after ``place`` that lie on a way from what it defines to an assert, in order."""
     later, tainted, hit = cells[place + 1 :], set(cells[place].defines), []
+    fixed = frozenset[str]().union(*(names.imported(cell.tree) for cell in cells))
     for cell in later:
         if cell.reads & tainted:
-            tainted |= cell.writes
+            tainted |= cell.writes - fixed
             hit.append(cell)
     needed = {cell.number for cell in hit if cell.asserts}
     wanted: set[str] = set()
     for cell in reversed(later):
         if cell.number in needed or cell.writes & wanted:
             needed.add(cell.number)
-            wanted |= cell.reads
+            wanted |= cell.reads - fixed
     last = max((cell.number for cell in hit if cell.asserts), default=-1)
     return [cell for cell in later if cell.number in needed and cell.number <= last]
 
