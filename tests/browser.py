@@ -48,6 +48,7 @@ def jupyterlab(folder: Path, own: Path, *options: str) -> Iterator[str]:
     own.mkdir()
     environment = os.environ | {name: str(own / name) for name in PRIVATE}
     environment.pop("CODESIGN_STATIC", None)
+    environment["CODESIGN_CACHE"] = str(own / "cache")  # where a reader's predictions are kept
     environment["JUPYTERLAB_WORKSPACES_DIR"] = str(own / "workspaces")
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]

@@ -1,4 +1,4 @@
-"""The sliders of the lectures in a real browser: JupyterLab, a kernel, Chromium, a dragged handle.
+"""What readers touch, in a real browser: JupyterLab, a kernel, Chromium; sliders and predictions.
 
 The notebook under test is a lecture's own widget cells behind small made-up results, so that what
 is tested is the slider and not the measurements. Skipped where Chromium or playwright is missing.
@@ -7,6 +7,7 @@ is tested is the slider and not the measurements. Skipped where Chromium or play
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import browser
@@ -25,16 +26,16 @@ plot.theme()
 host = device.Device("this machine", "cpu", 2026, {"fp32": 1e11}, 3e10, 1e10, "made up, 2026")
 intensities, attained = [0.5, 8.0], [1e10, 8e10]
 """
-GRANULARITY = """
+POINTS_LOST = """
 from codesign import plot
 
 plot.theme()
-names = ("fine-grained", "2:4", "vector", "kernel", "channel")
+LEVELS = {"fine-grained": (0.5, 0.9), "2:4": (0.5,), "channel": (0.25, 0.8)}
+baseline = 0.9
 rows = [
-    dict(granularity=name, sparsity=s, bytes=10**6, accuracy=0.9 - s / 2, latency=1 - s / (i + 1))
-    for i, name in enumerate(names)
-    for s in (0.25, 0.5, 0.75)
-    if s == 0.5 or name != "2:4"
+    dict(shape=n, sparsity=s, bytes=1e6 * (1 - s), accuracy=0.9 - s**2 / 10, latency=1 - s / 2)
+    for n, levels in LEVELS.items()
+    for s in levels
 ]
 """
 LOAD = """
@@ -119,7 +120,7 @@ PLANS = {
 """
 SLIDERS = {
     "roofline": ("01_introduction", 0, ROOFLINE),
-    "granularity": ("03_pruning_and_sparsity_1", 0, GRANULARITY),
+    "points_lost": ("03_pruning_and_sparsity_1", 0, POINTS_LOST),
     "load": ("04_pruning_and_sparsity_2", 0, LOAD),
     "blocks": ("04_pruning_and_sparsity_2", 1, BLOCKS),
     "levels": ("05_quantization_1", 0, LEVELS),
@@ -128,6 +129,12 @@ SLIDERS = {
     "tiles": ("11_tinyengine", 0, TILES),
     "arena": ("11_tinyengine", 1, ARENA),
 }
+
+
+PREDICTION = """
+from codesign import plot
+asked = plot.predict("How many times as long?", unit="×", range=(0.5, 8))
+"""
 
 
 def widget_cells(lecture: str, number: int) -> list[str]:
@@ -148,10 +155,7 @@ def test_every_slider_is_tried():
         assert {(source.stem, number) for number in range(count)} <= listed
 
 
-def write_notebook(folder: Path, name: str) -> None:
-    """A notebook of the slider ``name`` alone, on made-up results."""
-    lecture, number, before = SLIDERS[name]
-    sources = [before, *widget_cells(lecture, number)]
+def write_notebook(folder: Path, name: str, sources: list[str]) -> None:
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
@@ -164,31 +168,39 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("widget")
     work = folder / "work"
     work.mkdir()
-    for name in SLIDERS:
-        write_notebook(work, name)
+    for name, (lecture, number, before) in SLIDERS.items():
+        write_notebook(work, name, [before, *widget_cells(lecture, number)])
+    write_notebook(work, "prediction", [PREDICTION, "asked.measured(3)", "plot.hits()"])
     exposed = "--LabApp.expose_app_in_browser=True"
     with browser.jupyterlab(work, folder / "jupyter", exposed) as address:
         yield address
 
 
-@pytest.fixture(params=SLIDERS)
-def page(request, lab, tmp_path):
+RUN_ALL = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.sessionContext.ready;
+    await window.jupyterapp.commands.execute("notebook:run-all-cells");
+}"""
+
+
+@contextmanager
+def opened(lab, name, profile):
     """A notebook in a headless browser that can reach this machine only, all cells run."""
     websocket = lab.replace("http", "ws")
-    with browser.chromium(tmp_path / "profile", lab, websocket) as (page, _):
-        page.goto(f"{lab}lab/workspaces/{request.param}/tree/{request.param}.ipynb?token=t")
+    with browser.chromium(profile, lab, websocket) as (page, _):
+        page.goto(f"{lab}lab/workspaces/{name}/tree/{name}.ipynb?token=t")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        page.evaluate(
-            """async () => {
-                const panel = window.jupyterapp.shell.currentWidget;
-                await panel.sessionContext.ready;
-                await window.jupyterapp.commands.execute("notebook:run-all-cells");
-            }"""
-        )
+        page.evaluate(RUN_ALL)
         yield page
         page.evaluate(  # its kernel would stay in memory
             "window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
         )
+
+
+@pytest.fixture(params=SLIDERS)
+def page(request, lab, tmp_path):
+    with opened(lab, request.param, tmp_path / "profile") as page:
+        yield page
 
 
 def shown_after(page, before: bytes, seconds: float = 60) -> bytes:
@@ -220,3 +232,24 @@ def test_dragging_the_slider_changes_the_picture(page):
     page.mouse.up()
     expect(readout).not_to_have_text(between)
     assert shown_after(page, halfway) not in (first, halfway)
+
+
+def test_a_prediction_is_kept_and_shown_beside_the_measurement(lab, tmp_path):
+    from playwright.sync_api import expect
+
+    with opened(lab, "prediction", tmp_path / "profile") as page:
+        output = page.locator(".jp-OutputArea-output")
+        expect(output.get_by_text("Predict: How many times as long?")).to_be_visible()
+        expect(output.get_by_text("measured 3×, no prediction").first).to_be_visible()
+        field = output.locator("input")
+        field.fill("much")
+        field.press("Enter")
+        expect(output.get_by_text("got 'much'; allowed: a number")).to_be_visible()
+        field.fill("2.6×")
+        field.press("Enter")
+        expect(output.get_by_text("kept", exact=True)).to_be_visible()
+        page.evaluate(RUN_ALL)  # the field comes back with the answer
+        expect(output.locator("input")).to_have_value("2.6")
+        expect(output.get_by_text("measured 3×, predicted 2.6×: a hit").first).to_be_visible()
+        assert output.locator("svg circle").count() == 2
+        expect(output.get_by_text("1 of 1 predictions within a tenth")).to_be_visible()
