@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types pytest attack lab lectures lectures-check release grade doctor bench prove stamp
+.PHONY: help install demo test lint types pytest attack lab lectures lectures-check release work grade doctor bench prove stamp
 
 PYTHON ?= python3
 LAB ?= $(notdir $(wildcard solutions/lab*))
@@ -66,6 +66,9 @@ lectures-check: install ## run every notebook in full, one at a time; times go t
 
 release: install ## generate labs/ from solutions/ with nbgrader
 	@for lab in $(LAB); do $(BIN)/course release $$lab; done
+
+work: install ## copy labs into work/, to write answers in: make work LAB=lab1_pruning
+	@for lab in $(LAB); do $(BIN)/course work $$lab; done
 
 grade: install ## grade what lies in submitted/
 	@for lab in $(LAB); do $(BIN)/autograder grade $$lab; done

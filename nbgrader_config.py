@@ -1,6 +1,7 @@
 """The course as nbgrader sees it: the repository is the course, the judge is its executor."""
 
 from autograder import wire
+from autograder.intake import keep
 
 c = get_config()  # noqa: F821 - nbgrader defines it
 
@@ -27,3 +28,4 @@ c.ClearSolutions.code_stub = {
 c.ClearSolutions.text_stub = "*Your answer here.*"
 
 wire(c)
+keep.before_nbgrader()  # generate_assignment --force replaces labs/, with what was written there

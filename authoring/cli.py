@@ -144,6 +144,19 @@ def release(lab: Lab, root: Root = HERE) -> None:
         raise typer.BadParameter(str(error)) from None
 
 
+@app.command()
+def work(lab: Lab, root: Root = HERE) -> None:
+    """Copy labs/LAB to work/LAB, to write answers in; nothing ever changes what is there."""
+    from autograder.intake import keep
+
+    try:
+        print(f"write your answers in {keep.work(root.resolve(), lab)}")
+    except FileExistsError as error:
+        print(error)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @new.command()
 def lecture(
     number: Annotated[str, typer.Argument(help="two digits, 02 for Lecture 2")],

@@ -656,12 +656,12 @@ torch.testing.assert_close(stepped, refit(others[5]), rtol=1e-4, atol=1e-8)
 # %%
 _, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True)
 left.loglog(w0.abs(), refitted, "o", color=plot.COLOURS["baseline"])
-left.set(xlabel="|w|", ylabel="true loss increase after refit", title="magnitude")
+left.set(xlim=(0.004, 0.8), xlabel="|w|", ylabel="loss after refit", title="magnitude")
 right.loglog(obd, refitted, "o", color=plot.COLOURS["compute"], label="OBD")
 right.loglog(obs, refitted, "s", color=plot.COLOURS["ours"], label="OBS")
 limits = [float(refitted.min()) / 2, float(obd.max()) * 2]
 right.loglog(limits, limits, color=plot.COLOURS["measured"], lw=0.8)
-right.set(xlabel="predicted loss increase", title="second order")
+right.set(xlabel="predicted loss", title="second order")
 right.legend()
 plot.show("OBS lies on the line of equality, OBD far above it, magnitude scatters")
 

@@ -9,12 +9,17 @@ from pathlib import Path
 
 from nbgrader.converters import GenerateAssignment
 
+from autograder.intake import keep
 from autograder.intake.course import Course, own_programs, run_converter
 
 
 def release(root: Path, lab: str) -> None:
-    """Run nbgrader's ``generate_assignment`` for ``lab`` in the course at ``root``."""
+    """Run nbgrader's ``generate_assignment`` for ``lab`` in the course at ``root``.
+
+    What somebody wrote into the lab that is there is kept first (:mod:`autograder.intake.keep`).
+    """
     course = Course.at(root)
+    keep.keep(course.root, course.released(lab).parent)
     course.directory.assignment_id = lab
     run_converter(GenerateAssignment(coursedir=course.directory, config=course.config))
 
@@ -22,7 +27,8 @@ def release(root: Path, lab: str) -> None:
 def generate(root: Path, lab: str, into: Path | None = None) -> Path:
     """Generate one lab with nbgrader, into ``root/labs`` or below ``into``; return its folder.
 
-    The gradebook of the course is left alone: the database that nbgrader needs is temporary.
+    The gradebook of the course is left alone: the database that nbgrader needs is temporary. What
+    somebody wrote into the lab that is there is kept first.
 
     Raises:
         ValueError: there is no such lab.
@@ -31,6 +37,7 @@ def generate(root: Path, lab: str, into: Path | None = None) -> Path:
     if lab not in (known := Course.at(root).labs()):
         raise ValueError(f"got lab {lab!r}; allowed: {known}")
     folder = (into or root / "labs").resolve()
+    keep.keep(root, folder / lab)
     with tempfile.TemporaryDirectory() as scratch, own_programs():
         done = subprocess.run(
             [
