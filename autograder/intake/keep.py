@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -76,7 +77,12 @@ def before_nbgrader(root: Path | None = None) -> None:
     folders = sorted((root / "labs").glob("*"))
     named = [folder for folder in folders if folder.name in words]
     for folder in named or folders:
-        keep(root, folder)
+        _keep_once(root, folder)
+
+
+@cache  # nbgrader reads its configuration three times
+def _keep_once(root: Path, folder: Path) -> Path | None:
+    return keep(root, folder)
 
 
 def work(root: Path, lab: str) -> Path:
