@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from authoring import proof
+from authoring.replay import SURVIVED
 
 LECTURES = proof.proved(Path(__file__).parents[1])
 SHARE = 0.05  # judged again each time, of one lecture
@@ -26,7 +27,8 @@ def test_the_asserts_catch_every_mutant(lecture):
 @pytest.mark.slow
 @pytest.mark.lectures
 @pytest.mark.skipif(not LECTURES, reason="no lecture has mutants yet")
-def test_what_is_judged_again_comes_out_the_same():
+def test_what_is_judged_again_is_caught_again():
+    """What crashes on one processor may be caught on another; it must not survive."""
     seed = random.randrange(10**6)
     lecture = LECTURES[seed % len(LECTURES)]
     matrix = proof.kept(lecture)
@@ -34,5 +36,5 @@ def test_what_is_judged_again_comes_out_the_same():
         return  # all of it was judged just now
     before = {line.mutation.name: line.outcome.kind for line in matrix.lines}
     again = proof.prove(lecture, jobs=1, share=SHARE, seed=seed)
-    now = {line.mutation.name: line.outcome.kind for line in again.lines}
-    assert now == {name: before[name] for name in now}, f"seed {seed} of {lecture.stem}"
+    alive = {line.mutation.name for line in again.lines if line.outcome.kind == SURVIVED}
+    assert all(before[name] == SURVIVED for name in alive), f"seed {seed} of {lecture.stem}"
