@@ -13,10 +13,11 @@ from collections.abc import Iterator
 
 SHOWING = frozenset({"print", "plt", "plot", "ax", "axes", "left", "right", "diagram"})
 BUILT_IN = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 LATE = {"targets": 1, "target": 1, "body": 2, "handlers": 3, "orelse": 3, "finalbody": 4}
-SCOPES = (*FUNCTIONS, *COMPREHENSIONS, ast.ClassDef)
+SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 
 
 def read(tree: ast.Module) -> frozenset[str]:

@@ -21,7 +21,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
-from authoring import mutations, replay
+from authoring import mutations, names, replay
 from authoring.mutations import Mutation
 from authoring.replay import CAUGHT, SURVIVED, Cell, Outcome
 from authoring.run import read
@@ -227,7 +227,7 @@ def key(lecture: Path) -> str:
     for cell in cells:
         digest.update(ast.unparse(cell.tree).encode())
     named = ledger.named_in("\n".join(cell.source for cell in cells))
-    own = [Path(str(module.__file__)) for module in (mutations, replay)] + [Path(__file__)]
+    own = [Path(str(module.__file__)) for module in (mutations, names, replay)] + [Path(__file__)]
     for path in sorted({*ledger.imported(named), *own, mutants_file(lecture)}):
         digest.update(path.name.encode() + ledger.meaning(path).encode())
     return digest.hexdigest()[:24]
