@@ -136,7 +136,7 @@ def cells_and_checks(folder: str, lab: str) -> None:
 
     from autograder.contract import cells, checking
     from autograder.contract.checking import LocalStudent
-    from autograder.intake import accept
+    from autograder.intake import accept, release
     from autograder.intake.course import Course, secret_seed
 
     class Shell(InteractiveShell):
@@ -149,9 +149,8 @@ def cells_and_checks(folder: str, lab: str) -> None:
     course, points = Course.at(Path(folder)), {}
     seed = secret_seed(course.root)
     for student in course.students(lab):
-        submission = accept.submission(
-            course.released(lab), course.folder("submitted", student, lab)
-        )
+        handed_in = course.folder("submitted", student, lab)
+        submission = accept.submission(release.base(course, lab), lab, handed_in)
         with _laid_out(submission) as (place, dataset):
             shell = Shell()
             shell.run_line_magic("matplotlib", "inline")

@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from nbformat import NotebookNode
-from nbformat.v4 import new_output
 
 from autograder.contract import artifacts, cells, checking
 from autograder.contract.definition import find
 from autograder.contract.environment import DATASET
 from autograder.contract.verdict import StudentError, Verdict
+from autograder.grading import verdict_cells
 from autograder.grading.unit import BUDGET_S
-from autograder.grading.verdict_cells import outputs_of
 from autograder.intake import accept, sanitize
 from autograder.sandbox import process
-from autograder.sandbox.kernel import KernelStudent
+from autograder.sandbox.kernel import stopped
+from autograder.sandbox.student import KernelStudent
 from codesign import datasets
 
 CELL_DEADLINE_S = 60.0
+OWN_CELLS_S = 120.0  # of all cells that the student added; beyond it they only define
+MAX_OUTPUT_BYTES = 8 * 2**20  # of a whole notebook that are kept for people
 
 
 def judge(
@@ -52,6 +55,10 @@ def judge(
         only: judge these checks alone (for the proof); None: all.
         dataset: the image set; None: what the submission holds.
     """
+    if accept.told(notebook)["refused"]:
+        said = list(problems)
+        reason = next((note for note in said if note.startswith(accept.NOT_ACCEPTED)), said[-1])
+        return verdict_cells.refuse(notebook, lab, said, reason)
     pinned = dataset or os.environ.get(DATASET)
     chosen = accept.choose_dataset(outputs, pinned, datasets.choose()[0])
     with (
@@ -63,9 +70,11 @@ def judge(
         student = KernelStudent(place, measured, chosen, budget_s=budget_s)
         notes = (*problems, *found, *artifacts.refusals(measured))
         try:
-            return _run(notebook, lab, student, seed, notes, only)
+            verdicts = _run(notebook, lab, student, seed, notes, only)
         finally:
             student.close()
+    verdict_cells.put_on_top(notebook, notes)
+    return verdicts
 
 
 def _run(
@@ -78,25 +87,44 @@ def _run(
 ) -> list[Verdict]:
     verdicts: list[Verdict] = []
     wanted = find(lab).targets
+    own_s, size = 0.0, 0
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         name = cells.grade_id(cell) or ""
         cell.execution_count, cell.outputs = count, []
         if not cells.is_judged(cell):
-            cell.outputs = _execute(student, cell.source)
+            start = time.monotonic()
+            if cells.is_own(cell) and own_s > OWN_CELLS_S:
+                cell.outputs = _defined(student, cell.source)
+            else:
+                cell.outputs = _executed(student, cell.source)
+            own_s += cells.is_own(cell) * (time.monotonic() - start)
+            size += len(str(cell.outputs))
+            if size > MAX_OUTPUT_BYTES:
+                cell.outputs = [stopped("its output is not kept: the notebook printed too much")]
         elif name in wanted and (only is None or name in only):
             verdict = checking.run(lab, name, student, student.dataset, seed)
             verdict = replace(verdict, notes=() if verdicts else notes)  # told once
-            cell.outputs = outputs_of(verdict, count)
+            cell.outputs = verdict_cells.outputs_of(verdict, count)
             verdicts.append(verdict)
     return verdicts
 
 
-def _execute(student: KernelStudent, source: str) -> list[NotebookNode]:
+def _executed(student: KernelStudent, source: str) -> list[NotebookNode]:
     try:
         outputs = student.run_cell(source, CELL_DEADLINE_S)
     except StudentError as error:
-        return [new_output("error", ename="CellStopped", evalue=str(error), traceback=[str(error)])]
+        return [stopped(str(error))]
     for output in outputs:
         if "execution_count" in output:
             output.execution_count = None  # ours, not what the kernel says
     return [sanitize.without_paths(output) for output in outputs]
+
+
+def _defined(student: KernelStudent, source: str) -> list[NotebookNode]:
+    """Let an own cell define what it defines; it does nothing else any more."""
+    said = f"cells of your own had {OWN_CELLS_S:.0f} s: of this one, imports and functions ran"
+    try:
+        student.define(source, CELL_DEADLINE_S)
+    except StudentError as error:
+        said = str(error)
+    return [stopped(said)]

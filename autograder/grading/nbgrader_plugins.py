@@ -8,7 +8,9 @@ feedback and export go on unchanged.
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,18 @@ from nbgrader.utils import determine_grade
 from autograder.contract import cells
 from autograder.contract.environment import DATABASE
 from autograder.grading import verdict_cells
-from autograder.intake import accept, folders
-from autograder.intake.course import secret_seed
+from autograder.intake import accept, folders, release
+from autograder.intake.course import Course, secret_seed
 from autograder.sandbox.isolation import isolation
 
 TABLES = """<style>
 .rendered_html table { border-collapse: collapse; margin: 0.5em 0; }
 .rendered_html :is(th, td) { padding: 2px 10px; border-bottom: 1px solid #ddd; }
 </style>"""
+
+
+MAX_LINE = 2_000  # the colors of some lines of 200,000 characters take ten minutes
+MAX_SHOWN = 100_000  # characters of one cell
 
 
 class IntakeExporter(NotebookExporter):
@@ -44,10 +50,10 @@ class IntakeExporter(NotebookExporter):
         converter: Any = self.parent
         if not converter._sanitizing:  # nbgrader's second pass, over what the first one wrote
             return super().from_filename(filename, resources=resources, **kw)
-        coursedir, lab = converter.coursedir, resources["nbgrader"]["assignment"]
-        released = Path(coursedir.format_path(coursedir.release_directory, ".", lab))
-        taken = accept.transplant(released / f"{lab}.ipynb", Path(filename))
-        taken.notebook.metadata[accept.PROBLEMS] = list(taken.problems)
+        coursedir = converter.coursedir
+        course = Course(Path(coursedir.root), converter.config, coursedir)
+        base = release.base(course, resources["nbgrader"]["assignment"])
+        taken = accept.transplant(base, Path(filename))
         return self.from_notebook_node(taken.notebook, resources=resources, **kw)
 
 
@@ -67,7 +73,7 @@ class Judge(NbGraderPreprocessor):
             Path(submission) / "outputs",
             seed=secret_seed(Path(coursedir.root)),
             isolated=isolation(),
-            problems=nb.metadata.pop(accept.PROBLEMS, []),
+            problems=accept.told(nb)["notes"],
         )
         _remove_files(coursedir, lab, info["student"])
         return nb, resources
@@ -104,26 +110,50 @@ class Finite(NbGraderPreprocessor):
         return cell, resources
 
 
-class Tables(NbGraderPreprocessor):
-    """Rules of tables for formgrader and feedback: their style sheets have none."""
+class Page(NbGraderPreprocessor):
+    """What formgrader and feedback show: rules of tables, and no line that takes minutes to color.
+
+    Their style sheets have no rules of tables; the page's own styles are replaced after this.
+    """
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
-        """Append them as a cell; the page's own styles are replaced after this."""
+        """Append the rules as a cell, and fold long code; what is graded stays as it is."""
+        nb = copy.deepcopy(nb)
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                cell.source = _folded(cell.source)
         nb.cells.append(new_markdown_cell(TABLES))
         return nb, resources
 
 
-class SaveScores(SaveAutoGrades):
-    """Records scores as nbgrader does, and flags for a person what noise left undecided.
+def _folded(source: str) -> str:
+    """Code in lines of bounded length, and of it no more than a page can hold."""
+    shown = source[:MAX_SHOWN]
+    if len(source) > MAX_SHOWN:
+        shown += f"\n# ... {len(source) - MAX_SHOWN:,} more characters are not shown"
+    if max(map(len, shown.split("\n"))) <= MAX_LINE:
+        return shown
+    pieces = [re.findall(f".{{1,{MAX_LINE}}}", line) or [""] for line in shown.split("\n")]
+    return "\n".join("\n".join(line) for line in pieces)
 
-    nbgrader itself asks for a person only where there is no automatic score.
+
+class SaveScores(SaveAutoGrades):
+    """Records scores as nbgrader does, and flags for a person what noise or intake left undecided.
+
+    nbgrader itself asks for a person only where there is no automatic score: an answer that could
+    not be found looks like the untouched one, and would be 0 before anybody had seen it.
     """
 
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """Record all cells."""
+        self.waiting = set(accept.told(nb)["waiting"])
+        return super().preprocess(nb, resources)
+
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:
-        """Record one cell; an inconclusive one keeps its points and needs a manual grade."""
+        """Record one cell; an undecided one keeps its points and needs a manual grade."""
         cell, resources = super().preprocess_cell(cell, resources, index)
         verdict = verdict_cells.verdict_in(cell)
-        if verdict and verdict["inconclusive"]:
+        if (verdict and verdict["inconclusive"]) or cells.grade_id(cell) in self.waiting:
             where = self.notebook_id, self.assignment_id, self.student_id
             grade = self.gradebook.find_grade(cells.grade_id(cell), *where)
             grade.needs_manual_grade = True
@@ -150,4 +180,4 @@ def wire(c: Any) -> None:
     ]
     # A heading's id is its text, and formgrader finds a cell's score field by the cell's id.
     c.HTMLExporter.exclude_anchor_links = True
-    c.HTMLExporter.preprocessors = [Tables]
+    c.HTMLExporter.preprocessors = [Page]

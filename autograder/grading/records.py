@@ -15,6 +15,7 @@ from nbgrader.converters import Autograde
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 
+from autograder.contract.definition import find
 from autograder.grading import nbgrader_plugins, verdict_cells
 from autograder.grading.unit import Unit
 from autograder.intake.course import Course, run_converter
@@ -143,11 +144,16 @@ def graded_of(notebook: NotebookNode, student: str) -> Graded:
 
 
 def _zero(course: Course, lab: str, student: str) -> None:
-    """Give 0 for every judged cell, so that a submission without a verdict still has a row."""
+    """Give 0 for every judged cell, so that a submission without a verdict still has a row.
+
+    What a person grades waits for her.
+    """
+    judged = find(lab).targets
     with course.gradebook() as gradebook:
         gradebook.update_or_create_student(student)
         gradebook.update_or_create_submission(lab, student)
         submission = gradebook.find_submission_notebook(lab, lab, student)
         for entry in submission.grades:
-            entry.auto_score, entry.needs_manual_grade = 0, False
+            by_hand = entry.name not in judged
+            entry.auto_score, entry.needs_manual_grade = None if by_hand else 0, by_hand
         gradebook.db.commit()

@@ -23,7 +23,7 @@ from autograder.contract.environment import DATASET
 from autograder.grading import crew, pool
 from autograder.grading.records import Graded, Records
 from autograder.grading.unit import Unit, judge_unit, refused
-from autograder.intake import accept
+from autograder.intake import accept, release
 from autograder.intake.course import Course, find_assignment, secret_seed
 from autograder.sandbox.isolation import isolation
 
@@ -93,7 +93,7 @@ def _graded(
     judged_of: Callable[[Iterable[bytes]], Iterator[tuple[int, pool.Answer]]],
 ) -> Iterator[Graded]:
     seed, pinned = secret_seed(course.root), os.environ.get(DATASET)
-    records = Records(course, lab)
+    records, base = Records(course, lab), release.base(course, lab)
     ready: deque[Graded] = deque()
     taken: dict[int, tuple[str, Unit]] = {}
     count = itertools.count()
@@ -104,9 +104,7 @@ def _graded(
             if not accept.STUDENT_ID.fullmatch(student):
                 ready.append(Graded(student, (), ("not graded: this is no student's id",)))
                 continue
-            submission = accept.submission(
-                course.released(lab), course.folder("submitted", student, lab)
-            )
+            submission = accept.submission(base, lab, course.folder("submitted", student, lab))
             unit = Unit(lab, submission, seed, isolated, pinned)
             judged = records.find(student, unit) if resume else None
             if judged is None:

@@ -107,7 +107,7 @@ def prepare() -> None:
 def refused(unit: Unit, reason: str) -> bytes:
     """Answer a unit that could not be judged: no points, and why."""
     notebook: NotebookNode = nbformat.from_dict(unit.submission.notebook)
-    verdict_cells.refuse(notebook, unit.lab, [*unit.submission.problems, reason])
+    verdict_cells.refuse(notebook, unit.lab, [*unit.submission.problems, reason], reason)
     return nbformat.writes(notebook).encode()
 
 

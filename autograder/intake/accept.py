@@ -1,107 +1,159 @@
-"""Validate a submission before anything runs: transplant its answers into the released notebook.
+"""Validate a submission before anything runs: transplant its answers into the release.
 
-The notebook that is executed is the released one with the student's answers put into its solution
-cells by id; everything else a student may have changed (tags, points, checks, metadata, extra
-cells) does not exist for the judge. Artifacts are copied as regular files of bounded size and known
-names. A folder in nbgrader's layout and the archive that ``lab.package`` makes are both accepted.
+The notebook that is executed is the release, generated from the lab's source, with the student's
+answers in its solution cells and the student's own cells between them; everything else that may
+have been changed (tags, points, checks, metadata) does not exist for the judge. Artifacts are
+copied as regular files of bounded size and known names. A folder in nbgrader's layout and the
+archive that ``lab.package`` makes are both accepted.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import os
 import re
 import shutil
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from autograder.contract.cells import grade_id, is_solution
+from autograder.contract.cells import OWN, grade_id, is_solution
 from autograder.contract.files import (
     ARTIFACT_NAME,
     MAX_ARTIFACT_BYTES,
     ExchangeError,
     read_file,
 )
-from autograder.intake import archive, sanitize
+from autograder.intake import answers, archive, reading, sanitize
+from autograder.intake.answers import LOST, REPAIRED, Answers
 from codesign.places import DATASETS
 
 STUDENT_ID = re.compile(
     r"(?!.*\.\.)[\w@][\w@.+ '-]{0,99}"
 )  # a folder's name; formgrader shows it raw
-MAX_NOTEBOOK_BYTES = 20 * 2**20
-MAX_CELL_CHARACTERS = 200_000
-MAX_LINE = 5_000  # in code; the colours of some lines of 200,000 take formgrader ten minutes
+MAX_CELL_CHARACTERS = 1_000_000
+MAX_OWN_CELLS = 1_000
 MAX_FILES = 200
 MAX_SUBMISSION_BYTES = 128 * 2**20  # of artifacts for one image set
 MAX_PROBLEMS = 20  # of one kind that are told
-PROBLEMS = "codesign_problems"  # notebook metadata that carries them to the judge
+INTAKE = "codesign_intake"  # notebook metadata in which intake speaks to the judge
 NOT_ACCEPTED = "the notebook was not accepted"
 
 
 @dataclass(frozen=True)
 class Transplanted:
-    """The notebook to run, and why the submission was refused or changed (empty: it was not)."""
+    """The notebook to run, and what intake has to say.
+
+    Args:
+        notes: why it was refused, what was repaired, what is missing (empty: nothing of these).
+        refused: it could not be read, and nothing of it runs.
+        waiting: cells for a person that she must see although they look untouched.
+    """
 
     notebook: NotebookNode
-    problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    refused: bool = False
+    waiting: tuple[str, ...] = ()
 
 
-def transplant(release: Path, submitted: Path) -> Transplanted:
-    """Put the answers of ``submitted`` into the released notebook.
+def transplant(base: NotebookNode, submitted: Path) -> Transplanted:
+    """Put the answers of ``submitted`` into a copy of the released notebook ``base``.
 
-    A submission that cannot be read gives the released notebook as it is, and the reason; so it
-    is graded like an empty one, and never stops the others.
+    A submission that cannot be read gives the release as it is, refused, and the reason; it never
+    stops the others. What was done is in the notebook's metadata, too, for the judge.
     """
-    notebook = nbformat.read(release, as_version=4)
+    notebook = copy.deepcopy(base)
     try:
-        answers = _answers(submitted)
+        handed_in = reading.cells(read_file(submitted, reading.MAX_FILE_BYTES))
+        found = answers.find(base.cells, handed_in)
+        if found.missing and not found.sources:
+            raise ExchangeError(f"none of the lab's {len(found.missing)} answers is in it")
     except ExchangeError as error:
-        return Transplanted(notebook, (f"{NOT_ACCEPTED}: {error}",))
-    problems = []
-    for cell in notebook.cells:
-        name = grade_id(cell)
-        if name is None or not is_solution(cell):
-            continue
-        found = answers.get(name, [])
-        if len(found) != 1:
-            problems.append(f"cell {name!r} is in the notebook {len(found)} times, not once")
-            continue
-        if len(found[0]) > MAX_CELL_CHARACTERS:
-            problems.append(f"cell {name!r} has {len(found[0]):,} characters: too many")
-            continue
-        if cell.cell_type == "code" and (n := max(map(len, found[0].split("\n")))) > MAX_LINE:
-            problems.append(f"cell {name!r} has a line of {n:,} characters: too many")
-            continue
-        cell.source = sanitize.markdown(found[0]) if cell.cell_type == "markdown" else found[0]
-    return Transplanted(notebook, tuple(problems))
+        by_hand = [n for cell in base.cells if (n := grade_id(cell)) and is_by_hand(cell)]
+        reason = f"{NOT_ACCEPTED}: {error}"
+        return _told(Transplanted(notebook, (reason,), True, tuple(by_hand)))
+    problems = _put(notebook, found)
+    notes = [
+        *(f"{REPAIRED}{repair}" for repair in found.repairs),
+        *problems.values(),
+        *_of_given_cells(base, found),
+    ]
+    lost = [
+        name
+        for cell in notebook.cells
+        if (name := grade_id(cell)) and is_by_hand(cell) and name in {*problems, *found.versions}
+    ]
+    return _told(Transplanted(notebook, tuple(notes), waiting=tuple(lost)))
 
 
-def _answers(submitted: Path) -> dict[str, list[str]]:
-    """Read the sources of all cells with an id, as plain JSON, whatever nbformat makes of it."""
-    try:
-        content = json.loads(read_file(submitted, MAX_NOTEBOOK_BYTES).decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ExchangeError(f"{submitted.name} is not UTF-8: {error.reason}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ExchangeError(f"{submitted.name} is not JSON: {error}") from None
-    cells = content.get("cells") if isinstance(content, dict) else None
-    if not isinstance(cells, list):
-        raise ExchangeError(f"{submitted.name} has no cells (nbformat 4 is needed)")
-    answers: dict[str, list[str]] = {}
-    for cell in cells:
-        metadata = cell.get("metadata") if isinstance(cell, dict) else None
-        entry = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-        name = entry.get("grade_id") if isinstance(entry, dict) else None
-        source = cell.get("source", "") if isinstance(cell, dict) else ""
-        if isinstance(source, list):
-            source = "".join(part for part in source if isinstance(part, str))
-        if isinstance(name, str) and isinstance(source, str):
-            answers.setdefault(name, []).append(source.encode("utf-8", "replace").decode())
-    return answers
+def is_by_hand(cell: Any) -> bool:
+    """Tell whether a person grades this cell."""
+    return is_solution(cell) and bool(cell.metadata.nbgrader.get("grade"))
+
+
+def _told(done: Transplanted) -> Transplanted:
+    done.notebook.metadata[INTAKE] = {
+        "notes": list(done.notes),
+        "refused": done.refused,
+        "waiting": list(done.waiting),
+    }
+    return done
+
+
+def told(notebook: NotebookNode) -> Mapping[str, Any]:
+    """What intake said of a notebook; see `Transplanted`."""
+    return notebook.metadata.get(INTAKE, {"notes": [], "refused": False, "waiting": []})
+
+
+def _put(notebook: NotebookNode, found: Answers) -> dict[str, str]:
+    """Put answers and own cells into ``notebook``; return what is lost, by cell."""
+    problems = {name: f"{LOST}no cell {name!r} is in the notebook" for name in found.missing}
+    own: dict[int, list[NotebookNode]] = defaultdict(list)
+    for number, (place, source) in enumerate(found.own, 1):
+        cell = new_code_cell(source, id=f"own_{number}", metadata={OWN: True})
+        if number > MAX_OWN_CELLS or len(source) > MAX_CELL_CHARACTERS:
+            problems[cell.id] = (
+                f"{LOST}the {number}th cell of your own ({len(source):,} characters); allowed: "
+                f"{MAX_OWN_CELLS:,} cells of {MAX_CELL_CHARACTERS:,}"
+            )
+        else:
+            own[place].append(cell)
+    made = own[0]
+    for number, cell in enumerate(notebook.cells, 1):
+        made.append(cell)
+        name = grade_id(cell) or ""
+        text = found.sources.get(name)
+        if text is not None and len(text) > MAX_CELL_CHARACTERS:
+            problems[name] = f"{LOST}cell {name!r} has {len(text):,} characters: too many"
+        elif text is not None:
+            cell.source = sanitize.markdown(text) if cell.cell_type == "markdown" else text
+        if name in found.versions:
+            made.append(_versions(name, found.versions[name]))
+        made += own[number]
+    notebook.cells = made
+    return problems
+
+
+def _versions(name: str, texts: Iterable[str]) -> NotebookNode:
+    """A cell for the person who grades: all that had one id, as it was written."""
+    kept = "\n\n".join(sanitize.fenced(text[: sanitize.MAX_MARKDOWN]) for text in texts)
+    return new_markdown_cell(f"Every cell that had the id of `{name}`:\n\n{kept}")
+
+
+def _of_given_cells(base: NotebookNode, found: Answers) -> list[str]:
+    if not found.changed:
+        return []
+    begin = [base.cells[at - 1].source.split("\n", 1)[0][:60] for at in found.changed]
+    return [
+        "given cells run as released, with the imports that were added; changed here: "
+        + "; ".join(repr(line) for line in begin[:MAX_PROBLEMS])
+    ]
 
 
 def choose_dataset(outputs: Path, pinned: str | None, default: str) -> str:
@@ -146,7 +198,10 @@ def copy_artifacts(outputs: Path, target: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Submission:
-    """An accepted submission, complete and independent of any folder."""
+    """An accepted submission, complete and independent of any folder.
+
+    ``problems``: what intake has to say, of files and of the notebook.
+    """
 
     notebook: NotebookNode
     artifacts: dict[str, bytes]  # "<dataset>/<file>"
@@ -154,12 +209,28 @@ class Submission:
     timestamp: bytes | None = None
 
 
-def submission(release: Path, handed_in: Path) -> Submission:
-    """Accept the submission in ``handed_in``; whatever is wrong with it becomes a problem."""
+def find_notebook(folder: Path, name: str) -> tuple[Path, str]:
+    """The notebook of a submission: ``name``, else the only one there; and what to say about it."""
+    path = folder / name
+    others = sorted(folder.glob("*.ipynb")) if folder.is_dir() else []
+    if os.path.lexists(path) or len(others) != 1:
+        return path, ""
+    return others[0], f"{REPAIRED}{others[0].name!r} was taken for {name}"
+
+
+def submission(base: NotebookNode, lab: str, handed_in: Path) -> Submission:
+    """Accept the submission in ``handed_in``; whatever is wrong with it becomes a problem.
+
+    Args:
+        base: the release; see :func:`autograder.intake.release.base`.
+    """
+    notebook = f"{lab}.ipynb"
     with tempfile.TemporaryDirectory(prefix="codesign-intake-") as folder:
-        content, problems = _content(handed_in, Path(folder) / "unpacked", release.name)
-        taken = transplant(release, content / release.name)
-        problems += taken.problems
+        content, problems = _content(handed_in, Path(folder) / "unpacked", notebook)
+        path, renamed = find_notebook(content, notebook)
+        problems += [renamed] * bool(renamed)
+        taken = transplant(base, path)
+        problems += taken.notes
         found: dict[str, bytes] = {}
         for dataset in DATASETS:
             target = Path(folder) / dataset
@@ -176,12 +247,15 @@ def submission(release: Path, handed_in: Path) -> Submission:
 def _content(submission: Path, folder: Path, notebook: str) -> tuple[Path, list[str]]:
     """The submission as a folder: itself, or its archive unpacked where it holds nothing else."""
     packed = (submission / notebook).with_suffix(".zip")
-    if os.path.lexists(submission / notebook) or not os.path.lexists(packed):
+    others = sorted(submission.glob("*.zip")) if submission.is_dir() else []
+    if not os.path.lexists(packed) and len(others) == 1:
+        packed = others[0]
+    if sorted(submission.glob("*.ipynb")) or not os.path.lexists(packed):
         return submission, []
     folder.mkdir()
     try:
-        data = read_file(packed, archive.MAX_ARCHIVE_BYTES)
-        return folder, [f"{packed.name}: {p}" for p in archive.unpack(data, folder, notebook)]
+        said = archive.unpack(read_file(packed, archive.MAX_ARCHIVE_BYTES), folder, notebook)
+        return folder, [p if p.startswith(REPAIRED) else f"{packed.name}: {p}" for p in said]
     except ExchangeError as error:
         shutil.rmtree(folder)
         return folder, [f"{packed.name} was not accepted: {error}"]

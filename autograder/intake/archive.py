@@ -17,10 +17,12 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from autograder.contract.files import ARTIFACT_NAME, MAX_ARTIFACT_BYTES, ExchangeError
+from autograder.intake.answers import REPAIRED
+from autograder.intake.reading import MAX_FILE_BYTES
 from codesign.places import DATASETS
 
 MAX_ARCHIVE_BYTES = 64 * 2**20
-MAX_UNPACKED_BYTES = 128 * 2**20
+MAX_UNPACKED_BYTES = 256 * 2**20
 MAX_ENTRIES = 1_000
 ENTRY_SIGNATURE = b"PK\x01\x02"  # of an entry in the directory at the end
 BROKEN = (
@@ -38,29 +40,28 @@ def unpack(data: bytes, target: Path, notebook: str) -> list[str]:
     """Write the submission in ``data`` below ``target``; return what was left in the archive.
 
     Args:
-        notebook: its name, for instance ``lab1_pruning.ipynb``. The folder that it lies in is the
-            submission, wherever that is in the archive.
+        notebook: its name, for instance ``lab1_pruning.ipynb``; where none has it, the only
+            notebook there. The folder that it lies in is the submission, wherever that is in the
+            archive; of several, the outermost.
 
     Raises:
-        ExchangeError: no archive, too large, or not exactly one notebook of that name.
+        ExchangeError: no archive, too large, or no notebook that can be told from the others.
     """
     entries = _entries(data)
     names = Counter(str(_path(entry)) for entry in entries)
-    tops = [_path(entry).parent for entry in entries if _path(entry).name == notebook]
-    if len(tops) != 1:
-        found = sorted(str(_path(e)) for e in entries if _path(e).suffix == ".ipynb")[:5]
-        raise ExchangeError(f"{len(tops)} files named {notebook}, not one; notebooks: {found}")
-    problems, left = [], MAX_UNPACKED_BYTES
+    chosen, said = _notebook([_path(entry) for entry in entries], notebook)
+    problems, left = [said] * bool(said), MAX_UNPACKED_BYTES
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in entries:
             name = str(_path(entry))
             if fault := _fault(entry, names[name]):
                 problems.append(f"{name[:200]!r}: {fault}")
                 continue
-            place = _place(_path(entry), tops[0], notebook)
+            place = _place(_path(entry), chosen, notebook)
             if place is None:
                 continue
-            content = _content(archive, entry, min(left, MAX_ARTIFACT_BYTES))
+            most = MAX_FILE_BYTES if place == Path(notebook) else MAX_ARTIFACT_BYTES
+            content = _content(archive, entry, min(left, most))
             left -= len(content)
             (target / place).parent.mkdir(parents=True, exist_ok=True)
             (target / place).write_bytes(content)
@@ -86,6 +87,26 @@ def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
     return PurePosixPath(entry.filename.replace("\\", "/"))  # some Windows programs write these
 
 
+def _notebook(paths: list[PurePosixPath], name: str) -> tuple[PurePosixPath, str]:
+    """Choose the notebook; returns it, and what there is to say about the choice."""
+    shown = [path for path in paths if not any(map(_is_nobodys, path.parts))]
+    named = [path for path in shown if path.name == name]
+    found = named or [path for path in shown if path.suffix == ".ipynb"]
+    outer = min((len(path.parts) for path in found), default=0)
+    chosen = [path for path in found if len(path.parts) == outer]
+    if len(chosen) != 1:
+        notebooks = sorted(str(path) for path in paths if path.suffix == ".ipynb")[:5]
+        raise ExchangeError(f"{len(chosen)} files named {name}, not one; notebooks: {notebooks}")
+    if len(found) == 1 and named:
+        return chosen[0], ""
+    return chosen[0], f"{REPAIRED}{str(chosen[0])[:200]!r} was taken for {name}"
+
+
+def _is_nobodys(part: str) -> bool:
+    """Whether a folder or file is one that an editor or a system makes beside the work."""
+    return part.startswith(".") or part == "__MACOSX"
+
+
 def _fault(entry: zipfile.ZipInfo, times: int) -> str:
     """Say why an entry stays in the archive; empty: it does not."""
     path, mode = _path(entry), entry.external_attr >> 16
@@ -98,15 +119,15 @@ def _fault(entry: zipfile.ZipInfo, times: int) -> str:
     return f"in the archive {times} times" if times > 1 else ""
 
 
-def _place(path: PurePosixPath, top: PurePosixPath, notebook: str) -> Path | None:
+def _place(path: PurePosixPath, chosen: PurePosixPath, notebook: str) -> Path | None:
     """Find where a file of the archive goes; None: it belongs to no submission."""
-    if not path.is_relative_to(top):
+    if path == chosen:
+        return Path(notebook)
+    if not path.is_relative_to(chosen.parent):
         return None
-    parts = path.relative_to(top).parts
+    parts = path.relative_to(chosen.parent).parts
     artifact = len(parts) == 3 and parts[0] == "outputs" and parts[1] in DATASETS
-    if parts == (notebook,) or (artifact and ARTIFACT_NAME.fullmatch(parts[2])):
-        return Path(*parts)
-    return None
+    return Path(*parts) if artifact and ARTIFACT_NAME.fullmatch(parts[2]) else None
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:

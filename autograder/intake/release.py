@@ -1,4 +1,8 @@
-"""Generate what students get: nbgrader's ``generate_assignment``, with or without a gradebook."""
+"""Generate what students get: nbgrader's ``generate_assignment``, with or without a gradebook.
+
+In memory, too: every judgement starts from the release as it is generated from the lab's source,
+and never from the file in ``labs/``, which somebody may have done the lab in.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
+from nbformat import NotebookNode
 from nbgrader.converters import GenerateAssignment
+from nbgrader.preprocessors import CheckCellMetadata, SaveCells
+from nbgrader.utils import compute_checksum
 
+from autograder.contract.cells import grade_id
 from autograder.intake import keep
-from autograder.intake.course import Course, own_programs, run_converter
+from autograder.intake.course import Course, NotReleased, own_programs, run_converter
 
 
 def release(root: Path, lab: str) -> None:
@@ -52,3 +61,36 @@ def generate(root: Path, lab: str, into: Path | None = None) -> Path:
     if done.returncode:
         raise RuntimeError(f"nbgrader generate_assignment {lab} failed:\n{done.stderr[-4000:]}")
     return folder / lab
+
+
+def base(course: Course, lab: str) -> NotebookNode:
+    """The release of ``lab``, generated in memory from its source by nbgrader's own steps.
+
+    Where a course holds no source, the released notebook, if by nbgrader's checksums nobody has
+    written into it.
+
+    Raises:
+        NotReleased: there is neither.
+    """
+    source = course.folder("source", ".", lab) / f"{lab}.ipynb"
+    if source.is_file():
+        return _cleared(course, nbformat.read(source, as_version=4))
+    if not course.released(lab).is_file():
+        raise NotReleased(f"{lab} has neither {source} nor {course.released(lab)}")
+    found = nbformat.read(course.released(lab), as_version=4)
+    for cell in found.cells:
+        if grade_id(cell) and cell.metadata.nbgrader.get("checksum") != compute_checksum(cell):
+            raise NotReleased(
+                f"{course.released(lab)} was written into (cell {grade_id(cell)}), and there is no "
+                f"{source} to start from"
+            )
+    return found
+
+
+def _cleared(course: Course, notebook: NotebookNode) -> NotebookNode:
+    converter = GenerateAssignment(coursedir=course.directory, config=course.config)
+    outside = (SaveCells, CheckCellMetadata)  # they need a database and a file's name
+    for step in converter.preprocessors:
+        if step not in outside:
+            notebook, _ = step(config=course.config).preprocess(notebook, {})
+    return notebook

@@ -59,12 +59,12 @@ def markdown(source: str) -> str:
     """
     try:
         if len(source) > MAX_MARKDOWN:
-            return _fenced(source)
+            return fenced(source)
         if _rendered(source) == _rendered(source, Plain(escape=True)):
             return source
-        return _cleaned(source) or _fenced(source)
+        return _cleaned(source) or fenced(source)
     except Exception:  # nbgrader would stumble over it, too: a missing attachment is enough
-        return _fenced(source)
+        return fenced(source)
 
 
 def _cleaned(source: str) -> str | None:
@@ -98,7 +98,7 @@ def _rendered(source: str, renderer: IPythonRenderer | None = None) -> str:
     return MarkdownWithMath(renderer=renderer or IPythonRenderer(escape=False)).render(source)
 
 
-def _fenced(source: str) -> str:
+def fenced(source: str) -> str:
     """Fence ``source`` as a block of code, which no renderer looks into."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", source)), default=0))
     return f"*Shown as it was written:*\n\n{fence}\n{source}\n{fence}"

@@ -21,7 +21,7 @@ from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import judge
 from autograder.proof.mutants import Mutant, Valid
 from autograder.sandbox import process
-from autograder.sandbox.kernel import KernelStudent
+from autograder.sandbox.student import KernelStudent
 
 PROOF_SEED = 20_260_101  # any but the public one: the proof must not depend on a course's secret
 BUDGET_S = 3_600.0
@@ -86,6 +86,7 @@ class Bench:
         verdicts = self.judge({n: v for n, v in full.items() if n in untouched})
         self.student.run_cell(self.sources[cell], judge.CELL_DEADLINE_S)
         self.student.restarts = 0
+        self.student.lost.clear()
         return verdicts
 
     def _differs(self, name: str) -> bool:

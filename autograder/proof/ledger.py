@@ -12,13 +12,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import platform
 import re
+import sys
 from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
 
 from autograder.contract.definition import LabDefinition
 from codesign import places
@@ -61,15 +64,15 @@ def name_of(dataset: str, line: str) -> str:
     return f"{dataset}: {line}"
 
 
-def base(lab: LabDefinition, reference: Path, release: Path, dataset: str) -> str:
+def base(lab: LabDefinition, reference: Path, release: NotebookNode, dataset: str) -> str:
     """Return a digest of everything but the answer that a line of ``lab`` depends on.
 
     Args:
         reference: the solution notebook, with ``outputs/`` beside it.
-        release: the notebook that students get.
+        release: what students get; see :func:`autograder.intake.release.base`.
     """
     digest = hashlib.sha256(f"{lab.name} {dataset} {versions()}".encode())
-    notebooks = [_code(path) for path in (reference, release)]
+    notebooks = [_code(nbformat.read(reference, as_version=4)), _code(release)]
     modules = [*ALWAYS, *named_in("\n".join(notebooks))]
     files = {*imported(modules, _own(lab), without=DRAWING), *_sources(lab)}
     for path in sorted(files):
@@ -177,12 +180,12 @@ def meaning(path: Path) -> str:
     return ast.dump(tree)
 
 
-def _code(notebook: Path) -> str:
+def _code(notebook: NotebookNode) -> str:
     """The code cells of a notebook, as one text."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
 def versions() -> str:
     """Return Python's version and the libraries' on which verdicts depend."""
-    return " ".join([platform.python_version(), *(f"{name} {version(name)}" for name in LIBRARIES)])
+    python = ".".join(map(str, sys.version_info[:2]))  # a bug-fix release changes no verdict
+    return " ".join([python, *(f"{name} {version(name)}" for name in LIBRARIES)])

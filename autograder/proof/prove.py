@@ -7,6 +7,7 @@ the ledger knows is spared, but a random part of it is judged again.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import tempfile
@@ -15,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
+from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from autograder.contract.definition import LabDefinition, find
 from autograder.contract.verdict import Verdict
 from autograder.grading import judge
-from autograder.intake import accept
+from autograder.intake import accept, release
 from autograder.intake.course import Course
 from autograder.proof import ledger
 from autograder.proof.bench import PROOF_SEED, bench
@@ -74,7 +75,8 @@ def prove(
     outputs = reference.parent / "outputs" / dataset
     if not reference.exists() or not outputs.is_dir():
         raise FileNotFoundError(f"{lab} has no reference notebook or artifacts in {outputs}")
-    base = ledger.base(definition, reference, course.released(lab), dataset)
+    released = release.base(course, lab)
+    base = ledger.base(definition, reference, released, dataset)
     answers = answers_on(definition, dataset, everything=everything)
     empty = [Line("reference", "", dataset), Line("release", "", dataset)]
     lines = [*empty, *(Line(answer.name, answer.check, dataset) for answer in answers)]
@@ -83,12 +85,12 @@ def prove(
     wanted = _wanted([*zip(lines, keys, strict=True)], known, again)
     lines = [_spared(line, key) for line, key in zip(lines, keys, strict=True)]
     if 1 in wanted:
-        lines[1] = _untouched(course, lab, dataset, isolated, keys[1])
+        lines[1] = _untouched(released, lab, dataset, isolated, keys[1])
     if wanted - {1}:
-        notebook = accept.transplant(course.released(lab), reference)
-        if notebook.problems:
-            raise ValueError(f"{reference}: {notebook.problems}")
-        with bench(notebook.notebook, lab, outputs, isolated) as place:
+        taken = accept.transplant(released, reference)
+        if taken.notes:
+            raise ValueError(f"{reference}: {taken.notes}")
+        with bench(taken.notebook, lab, outputs, isolated) as place:
             full = place.judge({})
             lines[0] = _line(lines[0], full, _reference_fault(full))
             todo = sorted(wanted - {0, 1})
@@ -184,9 +186,9 @@ def to_json(lines: list[Line]) -> str:
     return json.dumps([vars(line) for line in lines], indent=1) + "\n"
 
 
-def _untouched(course: Course, lab: str, dataset: str, isolated: bool, key: str) -> Line:
+def _untouched(released: NotebookNode, lab: str, dataset: str, isolated: bool, key: str) -> Line:
     """The release as handed out, without any artifact, all the way through the judge."""
-    notebook = nbformat.read(course.released(lab), as_version=4)
+    notebook = copy.deepcopy(released)
     with tempfile.TemporaryDirectory() as empty:
         found = judge.judge(
             notebook, lab, Path(empty), seed=PROOF_SEED, isolated=isolated, dataset=dataset

@@ -1,8 +1,8 @@
-"""Manual-review queue: inconclusive figures, unjudged submissions, reflections to grade.
+"""Manual-review queue: inconclusive figures, unjudged submissions, lost answers, reflections.
 
-Verdicts that noise left undecided, submissions that the judge could not judge, and cells that a
-person grades. Something leaves the queue when she gives points in nbgrader's formgrader, or when
-it is graded again and decided.
+Verdicts that noise left undecided, submissions that the judge could not judge, answers that intake
+could not find, and cells that a person grades. Something leaves the queue when she gives points in
+nbgrader's formgrader, or when it is graded again and decided.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autograder.contract import show
+from autograder.intake import accept
 from autograder.reports import roster
 from autograder.reports.page import plain
 from autograder.reports.roster import Entry
 
-INCONCLUSIVE, REFUSED, BY_HAND = "inconclusive", "not judged", "to grade"
+INCONCLUSIVE, REFUSED, LOST, BY_HAND = "inconclusive", "not judged", "not found", "to grade"
 HEADINGS = ("what", "student", "cell", "figure", "measured", "target", "why")
 
 
@@ -37,7 +38,9 @@ def queue(entries: Sequence[Entry]) -> list[Item]:
     """Everything that waits, the undecided first."""
     undecided = [item for entry in entries for item in _undecided(entry)]
     refused = [item for entry in entries for item in _refused(entry)]
-    return [*undecided, *refused, *(item for entry in entries for item in _by_hand(entry))]
+    lost = [item for entry in entries for item in _lost(entry)]
+    by_hand = [item for entry in entries for item in _by_hand(entry)]
+    return [*undecided, *refused, *lost, *by_hand]
 
 
 def text(items: Sequence[Item], lab: str) -> str:
@@ -81,10 +84,24 @@ def _refused(entry: Entry) -> list[Item]:
     if entry.state == roster.WAITING:
         why = "handed in, and no verdict: run `autograder grade`"
         return [Item(REFUSED, entry.student, why=why)]
-    seen = any(cell.judged and cell.decided for cell in entry.cells)
-    if not roster.is_refused(entry) or seen:
+    if not roster.is_refused(entry) or _seen(entry):
         return []
     return [Item(REFUSED, entry.student, why="; ".join(entry.problems))]
+
+
+def _lost(entry: Entry) -> list[Item]:
+    """Answers that intake could not find; the judge took them for unwritten."""
+    lost = [note for note in entry.problems if note.startswith(accept.LOST)]
+    if not lost or roster.is_refused(entry) or _seen(entry):
+        return []
+    return [
+        Item(LOST, entry.student, why="; ".join(note.removeprefix(accept.LOST) for note in lost))
+    ]
+
+
+def _seen(entry: Entry) -> bool:
+    """Whether a person has decided about anything that the judge did."""
+    return any(cell.judged and cell.decided for cell in entry.cells)
 
 
 def _by_hand(entry: Entry) -> list[Item]:

@@ -26,11 +26,11 @@ from autograder.contract.rows import Row
 from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import records
 from autograder.grading.unit import BUDGET_S
-from autograder.intake import accept
+from autograder.intake import accept, release
 from autograder.intake.course import Course, secret_seed
 from autograder.reports import page
 from autograder.sandbox import process
-from autograder.sandbox.kernel import KernelStudent
+from autograder.sandbox.student import KernelStudent
 
 DEADLINE_S = 2 * 3_600.0
 HEADINGS = ("check", "figure", "handed in", "made again", "target", "")
@@ -83,7 +83,8 @@ def retrain(
     """
     before = {v["check"]: v for v in records.read(course, name, student).verdicts}
     dataset = next(iter(before.values()))["dataset"]
-    submission = accept.submission(course.released(name), course.folder("submitted", student, name))
+    base = release.base(course, name)
+    submission = accept.submission(base, name, course.folder("submitted", student, name))
     start = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="codesign-retrain-") as folder,

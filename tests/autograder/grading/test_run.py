@@ -26,7 +26,8 @@ from autograder.intake import folders, release
 from autograder.intake.course import NotReleased
 from autograder.sandbox import bubblewrap, process
 from autograder.sandbox.isolation import NotIsolated
-from autograder.sandbox.kernel import Kernel, KernelStopped, KernelStudent
+from autograder.sandbox.kernel import Kernel, KernelStopped
+from autograder.sandbox.student import KernelStudent
 from codesign.models import VGG
 
 needs_sandbox = pytest.mark.skipif(

@@ -12,7 +12,7 @@ from packed import GOOD, NOTEBOOK, packed
 from toy_lab import DOUBLE, LAB, half_zero, hand_in
 
 from autograder.contract.files import ExchangeError
-from autograder.intake import accept, archive
+from autograder.intake import accept, archive, release
 
 
 def unpacked(data: bytes, folder) -> tuple[dict[str, bytes], list[str]]:
@@ -101,19 +101,36 @@ def unknown_method() -> bytes:
 
 
 @pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("Copy_of_toy.ipynb", ()),
+        ("toy (1).ipynb", (".ipynb_checkpoints/toy (1)-checkpoint.ipynb", "__MACOSX/._toy.ipynb")),
+        ("work/toy.ipynb", ("work/old/toy.ipynb", "other.ipynb")),
+    ],
+)
+def test_a_notebook_of_another_name_is_found_and_told(tmp_path, path, others):
+    folder = path.rpartition("/")[0]
+    files = {path: b"{}", f"{folder}/outputs/glyphs/a.json".lstrip("/"): b"1"}
+    found, problems = unpacked(packed({**files, **dict.fromkeys(others, b"[]")}), tmp_path)
+    assert found == {NOTEBOOK: b"{}", "outputs/glyphs/a.json": b"1"}
+    assert problems == [f"repaired: {path!r} was taken for {NOTEBOOK}"]
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "not a zip archive"),
         (b"PK\x05\x06 and no more", "not a zip archive"),
         (packed(GOOD)[:-30], "not a zip archive"),
-        (packed({"other.ipynb": b"{}"}), r"0 files named toy.ipynb.*other.ipynb"),
-        (packed({NOTEBOOK: b"{}", f"old/{NOTEBOOK}": b"{}"}), "2 files named"),
+        (packed({"a.ipynb": b"{}", "b.ipynb": b""}), r"2 files named toy.ipynb.*a.ipynb"),
+        (packed({f"a/{NOTEBOOK}": b"{}", f"b/{NOTEBOOK}": b"{}"}), "2 files named"),
+        (packed({"page.html": b""}), "0 files named"),
         (packed({**GOOD, "outputs/glyphs/z.json": bytes(40 * 2**20)}), "more than 33,554,432"),
         (packed({f"{i}.json": b"" for i in range(1_100)}), "1,100 entries; allowed: 1,000"),
         (packed({f"{i}.json": b"" for i in range(2_100)}), "more than 1,000 entries"),
         (
-            packed({NOTEBOOK: b"", **{f"outputs/glyphs/{i}.c": bytes(2**25) for i in range(5)}}),
-            "134,217,728 in all",
+            packed({NOTEBOOK: b"", **{f"outputs/glyphs/{i}.c": bytes(2**25) for i in range(9)}}),
+            "268,435,456 in all",
         ),
         (packed(GOOD, zipfile.ZIP_STORED).replace(b"[]", b"]["), "cannot be read: Bad CRC"),
         (lying(), "cannot be read|more than"),
@@ -142,9 +159,9 @@ def zipped(folder, name=f"{LAB}.zip"):
 
 def test_intake_accepts_the_archive_that_a_lab_packs(course):
     folder = hand_in(course, "alice", DOUBLE, half_zero())
-    plain = accept.submission(course.released(LAB), folder)
+    plain = accept.submission(release.base(course, LAB), LAB, folder)
     zipped(folder)
-    assert accept.submission(course.released(LAB), folder) == plain
+    assert accept.submission(release.base(course, LAB), LAB, folder) == plain
     assert plain.problems == ()
     assert sorted(plain.artifacts) == ["glyphs/net.json", "glyphs/net.safetensors"]
 
@@ -153,7 +170,7 @@ def test_a_refused_archive_leaves_an_empty_submission_and_the_reason(course):
     folder = hand_in(course, "alice", DOUBLE, half_zero())
     zipped(folder)
     (folder / f"{LAB}.zip").write_bytes(b"no archive")
-    found = accept.submission(course.released(LAB), folder)
+    found = accept.submission(release.base(course, LAB), LAB, folder)
     assert found.artifacts == {}
     assert "toy.zip was not accepted: not a zip archive" in found.problems[0]
 
@@ -163,10 +180,10 @@ def test_odd_names_and_too_many_bytes_stay_behind(course, monkeypatch):
     odd = [b"\xff\xfe.json", b"a b.json", b"x" * 200 + b".json", b"net.pkl", b".hidden", b"n.part"]
     for name in odd:
         open(os.path.join(os.fsencode(folder), name), "wb").close()
-    found = accept.submission(course.released(LAB), folder.parent.parent)
+    found = accept.submission(release.base(course, LAB), LAB, folder.parent.parent)
     assert sorted(found.artifacts) == ["glyphs/net.json", "glyphs/net.safetensors"]
     assert len(found.problems) == 4
     assert all("no name of an artifact" in problem for problem in found.problems)
     monkeypatch.setattr(accept, "MAX_SUBMISSION_BYTES", 1_000)
-    found = accept.submission(course.released(LAB), folder.parent.parent)
+    found = accept.submission(release.base(course, LAB), LAB, folder.parent.parent)
     assert list(found.artifacts) == ["glyphs/net.json"]

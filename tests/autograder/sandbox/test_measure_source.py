@@ -12,7 +12,7 @@ import pytest
 from autograder.contract.checking import LocalStudent
 from autograder.contract.verdict import StudentError
 from autograder.sandbox import bubblewrap, process
-from autograder.sandbox.kernel import KernelStudent
+from autograder.sandbox.student import KernelStudent
 
 needs_sandbox = pytest.mark.skipif(
     not bubblewrap.available(), reason=f"no sandbox: {bubblewrap.why_not()}"

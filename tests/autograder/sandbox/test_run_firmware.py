@@ -7,7 +7,7 @@ import torch
 
 from autograder.contract.verdict import StudentError
 from autograder.sandbox import bubblewrap, process, run_firmware
-from autograder.sandbox.kernel import KernelStudent
+from autograder.sandbox.student import KernelStudent
 
 DOUBLE = """
 #include <stdint.h>

@@ -50,6 +50,7 @@ class Case:
 RIGHT = "def double(x): return 2 * x\n"
 WRONG = "def double(x): return 3 * x\n"
 LOSES, KEEPS, NO_NET = (0, 3), (2, 3), (2, 0)
+REFUSED = (0, 0)  # nothing of it runs, and a person is asked
 SECRET = "TOY_SECRET"  # a variable of the host's environment
 OUR_FOLDER = "it aims at the folder that judge and kernel share"
 OUR_CODE = "it aims at the judge's own code in the kernel"
@@ -304,7 +305,7 @@ CASES = [
         8,
         "removing all submissions",
         LOSES,
-        "no function",
+        "entries differ",
         "import shutil\nshutil.rmtree('../../../submitted')\n" + WRONG,
     ),
     Case(
@@ -327,7 +328,7 @@ CASES = [
         10,
         "rewriting the gradebook",
         LOSES,
-        "no function",
+        "entries differ",
         "import sqlite3\n"
         "book = sqlite3.connect('../../../gradebook.db')\n"
         "book.execute('UPDATE grade SET manual_score = 2')\n"
@@ -404,11 +405,11 @@ CASES = [
         "NotImplementedError",
         harm=lambda f: (nothing(f), notebook(tagged)(f)),
     ),
-    Case(18, "forged messages", LOSES, "no valid message", FORGED_MESSAGES + WRONG),
+    Case(18, "forged messages", LOSES, "", FORGED_MESSAGES + WRONG),
     Case(18, "forged result of the check", LOSES, "", FORGED_RESULT),
     *[
         Case(
-            18, f"malformed {kind}", LOSES, "", MALFORMED + f"send({kind!r}, {content!r})\n" + RIGHT
+            18, f"malformed {kind}", KEEPS, "", MALFORMED + f"send({kind!r}, {content!r})\n" + RIGHT
         )
         for kind, content in [
             ("stream", {"name": 5, "text": ["x"]}),
@@ -442,10 +443,11 @@ CASES = [
     Case(21, "oversized artifact", NO_NET, "bytes; allowed", harm=net_file(bytes(33 * 2**20))),
     Case(
         21,
-        "oversized notebook",
-        LOSES,
-        "bytes; allowed",
-        harm=text(b'{"cells": [' + b" " * 21 * 2**20 + b"]}"),
+        "a notebook of millions of values",
+        REFUSED,
+        "values; allowed",
+        worth=(0, 3),
+        harm=text(b'{"cells": [' + b"0," * 5_000_000 + b"0]}"),
     ),
     Case(22, "endless output", LOSES, "", body("while True: print('x' * 1_000)")),
     Case(22, "one giant line", LOSES, "", body("print('x' * 200_000_000)", "return x")),
@@ -453,15 +455,13 @@ CASES = [
     Case(
         24,
         "duplicate ids",
-        LOSES,
-        "2 times",
-        worth=KEEPS,
+        KEEPS,
         harm=notebook(lambda c: c["cells"].append(c["cells"][1])),
     ),
     Case(25, "unknown schema", KEEPS, harm=notebook(twisted)),
     Case(26, "changed points and flags", LOSES, "", harm=notebook(promoted)),
-    Case(27, "bad JSON", LOSES, "not JSON", harm=text(b'{"cells": [')),
-    Case(27, "empty file", LOSES, "not JSON", harm=text(b"")),
+    Case(27, "bad JSON", REFUSED, "no notebook", worth=(0, 3), harm=text(b'{"cells": [')),
+    Case(27, "empty file", REFUSED, "an empty file", worth=(0, 3), harm=text(b"")),
     Case(
         27,
         "byte order mark",
@@ -471,8 +471,9 @@ CASES = [
     Case(
         27,
         "nbformat 3",
-        LOSES,
-        "no cells",
+        REFUSED,
+        "nbformat 3",
+        worth=(0, 3),
         harm=text(b'{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}'),
     ),
     Case(
@@ -485,8 +486,15 @@ CASES = [
             )
         ),
     ),
-    Case(29, "no notebook", LOSES, "No such file", harm=lambda f: (f / f"{LAB}.ipynb").unlink()),
-    Case(29, "renamed notebook", LOSES, "No such file", harm=nowhere),
+    Case(
+        29,
+        "no notebook",
+        REFUSED,
+        "No such file",
+        worth=(0, 3),
+        harm=lambda f: (f / f"{LAB}.ipynb").unlink(),
+    ),
+    Case(29, "renamed notebook", KEEPS, "was taken for", harm=nowhere),
     Case(
         30, "link", NO_NET, "net.safetensors", harm=replaced(lambda p: p.symlink_to("/etc/passwd"))
     ),
@@ -655,7 +663,7 @@ CASES = [
         "",
         harm=notebook(lambda c: c["cells"][1].update(source="def double(x): return '\ud800'")),
     ),
-    Case(48, "a line of a hundred thousand characters", LOSES, "too many", "a." * 50_000 + "a"),
+    Case(48, "a line of a hundred thousand characters", LOSES, "", "a." * 50_000 + "a"),
     Case(48, "a cell of a million characters", LOSES, "too many", "x = '" + "y" * 10**6 + "'"),
     Case(49, "asking for input", LOSES, "", body("return input('points? ')")),
     Case(
@@ -707,8 +715,9 @@ CASES = [
     Case(
         54,
         "cells that are no cells",
-        LOSES,
-        "",
+        REFUSED,
+        "none of the lab's 1 answers",
+        worth=(0, 3),
         harm=notebook(
             lambda c: c.update(cells=[1, None, {"metadata": 3}, {"metadata": {"nbgrader": []}}])
         ),

@@ -1,0 +1,89 @@
+"""Run what a cell defines, and nothing else of it: imports, functions, classes, constants.
+
+In the student's kernel, for a cell that stopped before its end: an import that is missing here, a
+loop without end or a flood of output does not cost the functions around it. Each statement runs for
+itself, and one that fails is passed over. Leaves out magics, which define nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+COMPUTING = (ast.Call, ast.Await, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+MAGIC = ("%", "!")
+
+
+def run(source: str, *, rest: bool) -> None:
+    """Run the definitions of ``source`` in the notebook.
+
+    Args:
+        rest: only those below the statement that has just failed or was interrupted, so that what
+            the cell had bound stays; False: all of them.
+    """
+    namespace = vars(sys.modules["__main__"])
+    after = _failed_at(getattr(sys, "last_traceback", None), namespace) if rest else 0
+    for statement in defining(source):
+        if statement.lineno > after:
+            with contextlib.suppress(Exception):
+                code = ast.Module([statement], type_ignores=[])
+                exec(compile(code, "<definitions>", "exec"), namespace)
+
+
+def defining(source: str) -> list[ast.stmt]:
+    """The top statements of a cell that only define; none where it is no Python."""
+    body = parsed(source)
+    return [statement for statement in body if _defines(statement)]
+
+
+def parsed(source: str) -> list[ast.stmt]:
+    """The top statements of a cell, without magics where it has some; none: it is no Python."""
+    for text in (source, without_magics(source)):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            return ast.parse(text).body
+    return []
+
+
+def without_magics(source: str) -> str:
+    """A cell's Python, line by line: magics and shell commands do nothing."""
+    return "\n".join(
+        f"{line[: len(line) - len(line.lstrip())]}pass" if line.lstrip().startswith(MAGIC) else line
+        for line in source.split("\n")
+    )
+
+
+def _defines(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        computed = statement.value is None or any(
+            isinstance(part, COMPUTING) for part in ast.walk(statement.value)
+        )
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return not computed and all(isinstance(target, ast.Name) for target in targets)
+    if isinstance(statement, ast.Try):
+        return all(map(_defines_or_passes, _inner(statement)))
+    return isinstance(statement, DEFINING)
+
+
+def _defines_or_passes(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Pass) or _defines(statement)
+
+
+def _inner(statement: ast.Try) -> Iterator[ast.stmt]:
+    yield from (*statement.body, *statement.orelse, *statement.finalbody)
+    for handler in statement.handlers:
+        yield from handler.body
+
+
+def _failed_at(traceback: TracebackType | None, namespace: dict[str, Any]) -> int:
+    """The line of the cell at which its last exception came up; 0: unknown."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_globals is namespace and frame.f_code.co_name == "<module>":
+            return traceback.tb_lineno
+        traceback = traceback.tb_next
+    return 0
