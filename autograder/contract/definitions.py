@@ -2,7 +2,8 @@
 
 In the student's kernel, for a cell that stopped before its end: an import that is missing here, a
 loop without end or a flood of output does not cost the functions around it. Each statement runs for
-itself, and one that fails is passed over. Leaves out magics, which define nothing.
+itself, and one that fails is passed over; what is bound stays. Leaves out magics, which define
+nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ def run(source: str, *, rest: bool) -> None:
     """Run the definitions of ``source`` in the notebook.
 
     Args:
-        rest: only those below the statement that has just failed or was interrupted, so that what
-            the cell had bound stays; False: all of them.
+        rest: only those below the statement that has just failed or was interrupted, and of these
+            what is not bound yet; False: all of them.
     """
     namespace = vars(sys.modules["__main__"])
     after = _failed_at(getattr(sys, "last_traceback", None), namespace) if rest else 0
     for statement in defining(source):
-        if statement.lineno > after:
+        if statement.lineno > after and not (rest and names(statement) <= namespace.keys()):
             with contextlib.suppress(Exception):
                 code = ast.Module([statement], type_ignores=[])
                 exec(compile(code, "<definitions>", "exec"), namespace)
@@ -55,6 +56,18 @@ def without_magics(source: str) -> str:
         f"{line[: len(line) - len(line.lstrip())]}pass" if line.lstrip().startswith(MAGIC) else line
         for line in source.split("\n")
     )
+
+
+def names(statement: ast.stmt) -> set[str]:
+    """Names that a defining statement binds."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name.split(".")[0] for alias in statement.names}
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Try):
+        return {name for inner in _inner(statement) for name in names(inner)}
+    stored = (p for p in ast.walk(statement) if isinstance(p, ast.Name))
+    return {part.id for part in stored if isinstance(part.ctx, ast.Store)}
 
 
 def _defines(statement: ast.stmt) -> bool:

@@ -72,8 +72,8 @@ def transplant(base: NotebookNode, submitted: Path) -> Transplanted:
     try:
         handed_in = reading.cells(read_file(submitted, reading.MAX_FILE_BYTES))
         found = answers.find(base.cells, handed_in)
-        if found.missing and not found.sources:
-            raise ExchangeError(f"none of the lab's {len(found.missing)} answers is in it")
+        if answers.is_another(base.cells, found):
+            raise ExchangeError("none of the functions that the lab asks for is in it")
     except ExchangeError as error:
         by_hand = [n for cell in base.cells if (n := grade_id(cell)) and is_by_hand(cell)]
         reason = f"{NOT_ACCEPTED}: {error}"

@@ -105,6 +105,15 @@ def find(base: Sequence[Any], handed_in: Sequence[Cell]) -> Answers:
     return Answers(sources, versions, tuple(repairs), missing, own, changed)
 
 
+def is_another(base: Sequence[Any], found: Answers) -> bool:
+    """Tell whether a notebook is not this lab's: it has none of the code that is asked for.
+
+    Written answers do not tell: the labs share their ids.
+    """
+    asked = [slot.name for slot in slots(base) if slot.kind == "code"]
+    return bool(asked) and not any(name in found.sources for name in asked)
+
+
 def _placed(
     wanted: Mapping[str, Slot], base: Sequence[Any], handed_in: Sequence[Cell]
 ) -> tuple[dict[str, list[int]], list[str]]:
@@ -181,19 +190,15 @@ def _by_beginning(
     idle: Sequence[Slot], handed_in: Sequence[Cell], free: Sequence[int]
 ) -> list[tuple[Slot, int]]:
     """Slots without work, each with the only free cell that begins like its stub."""
-    pairs = [
-        (slot, place)
-        for slot in idle
-        for place in free
-        if slot.begins and _begins(handed_in[place], slot)
-    ]
+    pairs = [(slot, place) for slot in idle for place in free if begins(handed_in[place], slot)]
     of_slot = Counter(slot.name for slot, _ in pairs)
     of_cell = Counter(place for _, place in pairs)
     return [(s, p) for s, p in pairs if of_slot[s.name] == 1 and of_cell[p] == 1]
 
 
-def _begins(cell: Cell, slot: Slot) -> bool:
-    if slot.is_empty(cell.source):
+def begins(cell: Cell, slot: Slot) -> bool:
+    """Tell whether a cell begins what the stub of a slot begins, and is not that stub."""
+    if not slot.begins or slot.is_empty(cell.source):
         return False
     if slot.kind != "code":
         return plain(cell.source).startswith(slot.begins[0])

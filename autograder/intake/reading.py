@@ -35,7 +35,7 @@ def cells(data: bytes) -> list[Cell]:
     """
     if (values := sum(data.count(mark) for mark in (b",", b"[", b"{"))) > MAX_VALUES:
         raise ExchangeError(f"{values:,} values; allowed: {MAX_VALUES:,} (clear its outputs)")
-    content = _parsed(_text(data))
+    content = _parsed(text(data))
     found = content.get("cells") if isinstance(content, dict) else None
     if isinstance(content, dict) and "worksheets" in content:
         raise ExchangeError("a notebook in nbformat 3; allowed: nbformat 4 (open and save it anew)")
@@ -49,7 +49,12 @@ def cells(data: bytes) -> list[Cell]:
     return read
 
 
-def _text(data: bytes) -> str:
+def text(data: bytes) -> str:
+    """A notebook's file as text.
+
+    Raises:
+        ExchangeError: an encoding without a mark, other than UTF-8.
+    """
     encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding)
@@ -57,12 +62,12 @@ def _text(data: bytes) -> str:
         raise ExchangeError(f"not UTF-8: {error.reason} at byte {error.start:,}") from None
 
 
-def _parsed(text: str) -> Any:
-    begin = text.lstrip()[:200].lower()
+def _parsed(said: str) -> Any:
+    begin = said.lstrip()[:200].lower()
     if not begin:
         raise ExchangeError("an empty file; allowed: a notebook (.ipynb)")
     try:
-        return json.loads(text)
+        return json.loads(said)
     except (ValueError, RecursionError) as error:
         if begin.startswith(("<!doctype", "<html", "<?xml", "<head")):
             raise ExchangeError("a web page; download the notebook itself (.ipynb)") from None

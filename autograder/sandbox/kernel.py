@@ -108,6 +108,8 @@ class Kernel:
                 self.client.control_channel.send(self.client.session.msg("interrupt_request"))
                 cut, size, end = reason, 0, time.monotonic() + grace_s
             message = self._next(end)
+            if message is None and self._replied(request):
+                return outputs, cut or "a message of it was too large and is lost"
             try:
                 if message is None or message["parent_header"].get("msg_id") != request:
                     continue
@@ -137,6 +139,18 @@ class Kernel:
             # Whatever a student's process sends that is no valid message ends its kernel.
             self._kill(f"the kernel sent no valid message: {type(error).__name__}")
             return None
+
+    def _replied(self, request: str) -> bool:
+        """Whether the kernel says that it is done, although no output said so."""
+        while True:
+            try:
+                reply = self.client.get_shell_msg(timeout=0)
+            except Empty:
+                return False
+            except Exception as error:
+                self._kill(f"the kernel sent no valid message: {type(error).__name__}")
+            if isinstance(reply, dict) and reply.get("parent_header", {}).get("msg_id") == request:
+                return True
 
     def _kill(self, reason: str) -> None:
         self.stop()

@@ -716,7 +716,7 @@ CASES = [
         54,
         "cells that are no cells",
         REFUSED,
-        "none of the lab's 1 answers",
+        "none of the functions",
         worth=(0, 3),
         harm=notebook(
             lambda c: c.update(cells=[1, None, {"metadata": 3}, {"metadata": {"nbgrader": []}}])

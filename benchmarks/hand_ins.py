@@ -1,0 +1,80 @@
+"""Grade honest work in every form in which it comes back, in the sandbox; write a table of points.
+
+    python -m benchmarks.hand_ins lab1_pruning
+    python -m benchmarks.hand_ins lab1_pruning --beside PATH    # and by another checkout's judge
+
+Every case of ``samples/hand_ins.py`` is handed in without artifacts, so that a class takes minutes:
+what is compared is whether the answers arrive. The first line says what they are worth.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import nbformat
+import typer
+
+from autograder.intake import release
+from autograder.intake.course import Course
+from autograder.reports.commands import HERE, Root, known_lab
+from samples import demo, hand_ins
+
+HOST = "an empty file, where the host did the lab in labs/"
+
+
+def main(
+    lab: Annotated[str, typer.Argument(callback=known_lab)],
+    beside: Annotated[Path | None, typer.Option(help="another checkout of the course")] = None,
+    only: Annotated[str, typer.Option(help="cases with this in their name")] = "",
+    root: Root = HERE,
+) -> None:
+    """Grade each case of LAB and print a table."""
+    judges = {"points": root.resolve()} | ({"before": beside.resolve()} if beside else {})
+    found = {name: points(where, root.resolve(), lab, only) for name, where in judges.items()}
+    print(f"| handed in | {' | '.join(reversed(judges))} |\n|---|{'---:|' * len(judges)}")
+    for case in found["points"]:
+        shown = [f"{found[name].get(case, float('nan')):g}" for name in reversed(judges)]
+        print(f"| {case} | {' | '.join(shown)} |", flush=True)
+
+
+def points(judge: Path, root: Path, lab: str, only: str) -> dict[str, float]:
+    """The points of every case, by the judge in the checkout ``judge``."""
+    students = {f"s{n:02}": case for n, case in enumerate(hand_ins.CASES) if only in case.name}
+    with tempfile.TemporaryDirectory(prefix="hand-ins-") as folder:
+        course = demo.lay_out(root, Path(folder) / "course", lab)
+        release.release(course.root, lab)
+        notebook = hand_ins.solved(course, lab)
+        for student, case in students.items():
+            case.write(notebook, course.folder("submitted", student, lab) / f"{lab}.ipynb")
+        graded = _graded(judge, course, lab)
+        hosted = demo.lay_out(root, Path(folder) / "hosted", lab)
+        release.release(hosted.root, lab)
+        nbformat.write(notebook, hosted.released(lab))
+        empty = hosted.folder("submitted", "s", lab) / f"{lab}.ipynb"
+        empty.parent.mkdir(parents=True)
+        empty.write_bytes(b"")
+        host = _graded(judge, hosted, lab)["s"]
+    return {case.name: graded[student] for student, case in students.items()} | {HOST: host}
+
+
+def _graded(judge: Path, course: Course, lab: str) -> dict[str, float]:
+    """Grade as an instructor does; points of the judged cells, by student."""
+    command = [sys.executable, "-m", "autograder.cli", "grade", lab, "--root", str(course.root)]
+    environment = {**os.environ, "PYTHONPATH": str(judge)}
+    subprocess.run(command, check=True, cwd=judge, env=environment, stdout=subprocess.DEVNULL)
+    with course.gradebook() as gradebook:
+        return {
+            one.student.id: round(
+                sum(g.auto_score or 0 for n in one.notebooks for g in n.grades), 2
+            )
+            for one in gradebook.assignment_submissions(lab)
+        }
+
+
+if __name__ == "__main__":
+    typer.run(main)

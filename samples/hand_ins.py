@@ -1,0 +1,258 @@
+"""How a lab comes back from its reader: the ways in which editors and people change a notebook.
+
+Each case takes the whole answer in the released notebook and does to it what Colab, VS Code, a
+converter, or a reader in a hurry does. All of it is honest work; what each is worth in grading is
+tried by the tests and, in the sandbox, by ``benchmarks/hand_ins.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_output
+
+from autograder.contract.cells import grade_id, is_solution
+from autograder.intake import release
+from autograder.intake.course import Course
+
+Change = Callable[[NotebookNode], NotebookNode | None]
+PLOTS_BYTES = 25 * 2**20
+STUBS = "stubs"  # metadata of `solved`: what was handed out, by grade id
+MARKS = ("### BEGIN SOLUTION", "### END SOLUTION")
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """One way in which a notebook comes back.
+
+    Args:
+        name: what was done to it.
+        change: alters the notebook in place, or returns another one.
+        encode: the file's bytes from its JSON.
+        keeps: whether all of its points stay.
+        told: a word of what the feedback says about it; empty: nothing.
+    """
+
+    name: str
+    change: Change = lambda notebook: None
+    encode: Callable[[str], bytes] = lambda text: text.encode()
+    keeps: bool = True
+    told: str = ""
+
+    def write(self, notebook: NotebookNode, path: Path) -> None:
+        """Write the changed ``notebook``, which stays as it is, to ``path``."""
+        changed = self.changed(notebook)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.encode(json.dumps(changed, ensure_ascii=False)))
+
+    def changed(self, notebook: NotebookNode) -> NotebookNode:
+        """A changed copy of ``notebook``."""
+        copied = copy.deepcopy(notebook)
+        copied = self.change(copied) or copied
+        copied.metadata.pop(STUBS, None)
+        return copied
+
+
+def solved(course: Course, lab: str) -> NotebookNode:
+    """The release with every answer of the reference in it: what a student has on the screen."""
+    notebook = release.base(course, lab)
+    source = course.folder("source", ".", lab) / f"{lab}.ipynb"
+    texts = {grade_id(cell): cell.source for cell in nbformat.read(source, as_version=4).cells}
+    notebook.metadata[STUBS] = {}
+    for cell in notebook.cells:
+        if is_solution(cell):
+            notebook.metadata[STUBS][grade_id(cell)] = cell.source
+            lines = texts[grade_id(cell)].splitlines()
+            cell.source = "\n".join(line for line in lines if line.strip() not in MARKS)
+            cell.source += "" if cell.cell_type == "code" else "\n\nIn my own words."
+    return notebook
+
+
+def answer(notebook: NotebookNode) -> NotebookNode:
+    """The first function that the lab asks for."""
+    return next(
+        cell for cell in notebook.cells if is_solution(cell) and cell.source.startswith("def ")
+    )
+
+
+def _place(notebook: NotebookNode) -> int:
+    return notebook.cells.index(answer(notebook))
+
+
+def _bare(notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        cell.metadata = {}
+
+
+def _colab(notebook: NotebookNode) -> None:
+    """Save as Colab does: nbformat 4.0, its own ids in the metadata, its own kernel."""
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata = {"id": cell.pop("id"), "outputId": f"{number:032x}", "colab": {"height": 9}}
+    notebook.nbformat_minor = 0
+    notebook.metadata = {
+        "colab": {"provenance": [], "gpuType": "T4"},
+        "accelerator": "GPU",
+        "kernelspec": {"name": "python3", "display_name": "Python 3"},
+    }
+
+
+def _vscode(notebook: NotebookNode) -> None:
+    """Save as VS Code does: all metadata there, its own beside it, another kernel's name."""
+    for cell in notebook.cells:
+        cell.metadata.vscode = {"languageId": "python"}
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": ".venv (3.12.4)"}
+
+
+def _old(notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        del cell["id"]
+    notebook.nbformat_minor = 2
+
+
+def _other_ids(notebook: NotebookNode) -> None:
+    _bare(notebook)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"{number:08x}"
+
+
+def _through(fmt: str) -> Change:
+    return lambda notebook: jupytext.reads(jupytext.writes(notebook, fmt=fmt), fmt=fmt)
+
+
+def _retyped(notebook: NotebookNode) -> None:
+    answer(notebook).cell_type = "raw"
+
+
+def _windows(notebook: NotebookNode) -> None:
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("\n", "\r\n")
+
+
+def _again(change: Callable[[str], str], *, first: bool = False) -> Change:
+    """A second cell with the answer's id, with ``change``d text: before it, or at the end."""
+
+    def copied(notebook: NotebookNode) -> None:
+        cell = copy.deepcopy(answer(notebook))
+        cell.source, cell.id = change(cell.source), "copied"
+        notebook.cells.insert(_place(notebook) if first else len(notebook.cells), cell)
+
+    return copied
+
+
+def _split(notebook: NotebookNode) -> None:
+    """Split in the middle, as JupyterLab does: both halves keep the metadata."""
+    cell = answer(notebook)
+    cell.source = f"import math\n\n{cell.source}"
+    second = copy.deepcopy(cell)
+    cell.source, second.source, second.id = "import math", cell.source[13:], "half"
+    notebook.cells.insert(_place(notebook) + 1, second)
+
+
+def _own(source: str, *, after: int = 0) -> Change:
+    """A cell of one's own before the answer, or ``after`` cells below it."""
+    return lambda notebook: notebook.cells.insert(_place(notebook) + after, new_code_cell(source))
+
+
+def _with_helper(notebook: NotebookNode) -> None:
+    """The answer's body in a helper, in a cell of one's own."""
+    cell = answer(notebook)
+    name = cell.source[4 : cell.source.index("(")]
+    notebook.cells.insert(_place(notebook), new_code_cell(cell.source.replace(name, "helper", 1)))
+    cell.source = f"def {name}(*args, **kwargs):\n    return helper(*args, **kwargs)"
+
+
+def _with_import(given: bool) -> Change:
+    """An import that the answer needs: in a given cell, or in one's own."""
+
+    def imported(notebook: NotebookNode) -> None:
+        cell = answer(notebook)
+        head, _, body = cell.source.partition("\n")
+        cell.source = f"{head}\n    assert mathematics.pi > 3\n{body}"
+        line = "import math as mathematics"
+        if given:
+            first = next(c for c in notebook.cells if "\nimport matplotlib" in f"\n{c.source}")
+            first.source = f"{line}\n{first.source}"
+        else:
+            notebook.cells.insert(_place(notebook), new_code_cell(line))
+
+    return imported
+
+
+def _plots(notebook: NotebookNode) -> None:
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [new_output("display_data", {"image/png": "A" * PLOTS_BYTES})]
+
+
+def _prepended(text: str) -> Change:
+    def prepended(notebook: NotebookNode) -> None:
+        cell = answer(notebook)
+        cell.source = f"{text}\n{cell.source}"
+
+    return prepended
+
+
+def _appended(text: str) -> Change:
+    def appended(notebook: NotebookNode) -> None:
+        cell = answer(notebook)
+        cell.source = f"{cell.source}\n\n{text}"
+
+    return appended
+
+
+def _beside_its_stub(notebook: NotebookNode) -> None:
+    """The answer in a cell of one's own, the given one left as it was."""
+    cell = answer(notebook)
+    notebook.cells.insert(_place(notebook) + 1, new_code_cell(cell.source))
+    cell.source = notebook.metadata[STUBS][grade_id(cell)]
+
+
+DRIVE = "from google.colab import drive\ndrive.mount('/content/drive')"
+CASES = (
+    HandIn("as it is"),
+    HandIn("Colab", _colab, told="cell id"),
+    HandIn("VS Code", _vscode),
+    HandIn("nbformat 4.2", _old),
+    HandIn("nbgrader's metadata lost", _bare, told="cell id"),
+    HandIn("metadata and ids lost", _other_ids, told="begins with"),
+    *(HandIn(f"jupytext {fmt}", _through(fmt)) for fmt in ("py:percent", "py:light", "md", "Rmd")),
+    HandIn("CRLF", _windows),
+    HandIn("byte order mark", encode=lambda text: text.encode("utf-8-sig")),
+    HandIn("UTF-16", encode=lambda text: text.encode("utf-16")),
+    HandIn("cells moved", lambda notebook: notebook.cells.reverse()),
+    HandIn("cell retyped", _retyped),
+    HandIn("copied as a back-up", _again(str)),
+    HandIn(
+        "an earlier try kept above",
+        _again(lambda t: t.replace("return", "return 0 *"), first=True),
+        told="the last one counts",
+    ),
+    HandIn("an empty copy", _again(lambda text: "")),
+    HandIn("split in JupyterLab", _split, told="joined in order"),
+    HandIn("helper in a cell of one's own", _with_helper),
+    HandIn("import in a cell of one's own", _with_import(given=False)),
+    HandIn("import added to a given cell", _with_import(given=True), told="given cells run"),
+    HandIn("own cell that raises", _own("1 / 0")),
+    HandIn("own cell that prints 3 MB", _own("print('x' * 3_000_000)")),
+    HandIn("own cell without end", _own("while True: pass")),
+    HandIn(
+        "own cell that trains anew", _own("lab.produce('new', lambda: 1 / 0, fresh=True)", after=1)
+    ),
+    HandIn("25 MiB of plots", _plots),
+    HandIn("a line of 100,000 characters", _appended(f"TABLE = '{'y' * 100_000}'")),
+    HandIn("a loop without end below the function", _appended("while True: pass")),
+    HandIn("3 MB printed below the function", _appended("print('x' * 3_000_000)")),
+    HandIn("#@title", _prepended("#@title My answer")),
+    HandIn("magics", _prepended("%matplotlib inline\n%config InlineBackend.figure_format = 'svg'")),
+    HandIn("%%time", _prepended("%%time")),
+    HandIn("drive.mount in the answer", _prepended(DRIVE)),
+    HandIn("answer beside its stub", _beside_its_stub, told="in a cell of your own"),
+    HandIn("an empty file", encode=lambda text: b"", keeps=False, told="an empty file"),
+    HandIn("a web page", encode=lambda text: b"<!DOCTYPE html>", keeps=False, told="a web page"),
+)
