@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from autograder.contract.exchange import is_finite
+from autograder.contract.exchange import MAX_MESSAGE, MAX_TENSORS, is_finite, tensors_in
 from autograder.contract.files import MAX_ARTIFACT_BYTES, ExchangeError, read_file
 from codesign import checkpoints
 
+TENSORS = ("model", "tensors")
 KINDS = ("model", "tensors", "table", "source")
 PAYLOAD = {"model": ".safetensors", "tensors": ".safetensors", "source": ".c"}
 MAX_RECORD_BYTES = 2 * 2**20
@@ -92,6 +92,8 @@ def fetch(folder: Path, name: str) -> Any:
     record, payload = _files(folder, name)
     kind = record["kind"]
     try:
+        if kind in TENSORS and (count := tensors_in(payload)) > MAX_TENSORS:
+            raise ValueError(f"{count:,} tensors; allowed: {MAX_TENSORS:,}")
         if kind == "model":
             value: Any = checkpoints.rebuild(record.get("config", {}), load(payload))
         elif kind == "tensors":
@@ -100,9 +102,10 @@ def fetch(folder: Path, name: str) -> Any:
             value = payload.decode()
         else:
             value = record.get("value")
-    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        raise ExchangeError(f"artifact {name!r}: {error}") from None
-    if not is_finite(value):
+        finite = is_finite(value)
+    except Exception as error:  # torch and safetensors name no end of them
+        raise ExchangeError(f"artifact {name!r}: {error}"[:MAX_MESSAGE]) from None
+    if not finite:
         raise ExchangeError(f"artifact {name!r} has NaN or infinite numbers")
     return value
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ from codesign.datasets import ImageSet
 from codesign.models import VGG
 
 CALL_DEADLINE_S = 20.0
+MAX_MESSAGE = 2_000  # characters
+NOT_JUDGED = "the judge could not judge this"
+MACHINES_FAULT = (OSError, MemoryError, ImportError)
 
 
 class Student(Protocol):
@@ -93,8 +97,11 @@ def run(
 ) -> Verdict:
     """Run one check. Whatever the student's side does, the answer is a verdict.
 
+    What this machine could not do (no space, no memory, a file that is not there) is no grade: the
+    row's status is "refused", and a person is asked.
+
     Raises:
-        ValueError: unknown lab or check, or a check whose rows do not add up to its points.
+        ValueError: unknown lab or check.
     """
     definition = find(lab)
     function = definition.check(name)
@@ -105,13 +112,16 @@ def run(
     try:
         with torch.random.fork_rng():  # a check may seed torch; the notebook must not notice
             rows = function(student, Cases(name, dataset, seed), figures)
+        rows = list(scaled(rows, figures, max_points))
     except StudentError as error:
-        rows = [failed(name, max_points, str(error))]
-    except (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError) as error:
-        # Measuring broke on what the student returned: no points, and the judge goes on.
+        rows = [failed(name, max_points, str(error)[:MAX_MESSAGE])]
+    except MACHINES_FAULT as error:
+        message = f"{NOT_JUDGED}: {type(error).__name__}: {error}"[:MAX_MESSAGE]
+        rows = [replace(failed(name, max_points, message), status="refused")]
+    except Exception as error:  # measuring broke on what the student returned; the judge goes on
         message = f"could not be measured: {type(error).__name__}: {error}"
-        rows = [failed(name, max_points, message[:2_000])]
-    return Verdict(name, scaled(rows, figures, max_points), max_points, dataset)
+        rows = [failed(name, max_points, message[:MAX_MESSAGE])]
+    return Verdict(name, tuple(rows), max_points, dataset)
 
 
 def faults(judge: Callable[..., str | None], cases: Iterable[Sequence[Any]]) -> list[str | None]:
@@ -123,8 +133,12 @@ def fault(judge: Callable[..., str | None], *case: Any) -> str | None:
     """The fault that ``judge`` finds; one function that fails leaves the others their points."""
     try:
         return judge(*case)
-    except (StudentError, ValueError) as error:
+    except StudentError as error:
         return str(error)
+    except MACHINES_FAULT:
+        raise
+    except Exception as error:
+        return f"could not be measured: {type(error).__name__}: {error}"[:MAX_MESSAGE]
 
 
 # --- the student's own kernel --------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from autograder.contract import exchange
 from autograder.contract.checking import CALL_DEADLINE_S, artifact, artifact_bytes
 from autograder.contract.verdict import StudentError
-from autograder.intake import sanitize
+from autograder.intake import folders, sanitize
 from autograder.sandbox.kernel import GRACE_S, START_DEADLINE_S, Kernel, KernelStopped, stopped
 from autograder.sandbox.process import Sandbox, SandboxError, borrowed
 from codesign import datasets
@@ -139,7 +139,7 @@ class KernelStudent:
             raise StudentError(f"{function}: {error}") from None
         finally:
             for path in [*requests.glob(f"{name}.*"), *answers.glob(f"{name}.*")]:
-                path.unlink(missing_ok=True)
+                folders.remove(path)  # whatever the student has made of it
         if not isinstance(answer, dict) or "value" not in answer:
             said = str(answer.get("error") if isinstance(answer, dict) else answer)
             if exchange.NO_FUNCTION in said and self.trouble:
