@@ -6,6 +6,8 @@ stopped. Bombs need not live to print it: being killed with a reason is the righ
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import socket
 import tempfile
@@ -14,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.contract import definition
-from autograder.sandbox import bubblewrap, limits, process
+from autograder.sandbox import bubblewrap, fork_server, limits, process
 from autograder.sandbox.kernel import Kernel, KernelStopped
 
 DEADLINE_S = 60.0
 SECRET = "CODESIGN_DOCTOR_SECRET"
+KEY = "codesign-doctor-key"  # that the host keeps in its session's keyring
 
 REFUSED = """
 def refused(attempt, *arguments):
@@ -112,6 +115,23 @@ def probes(port: int, host_file: Path) -> list[Probe]:
             "ok &= os.wait()[1] == 0",
         ),
         Probe(
+            "no keyring of the host's, and none of the system calls that lead out of namespaces",
+            "import ctypes, os\nfrom autograder.sandbox import fork_server\n"
+            "libc = ctypes.CDLL(None, use_errno=True)\n"
+            "column = fork_server.MACHINES[os.uname().machine][1]\n"
+            "for name, numbers in fork_server.DENIED.items():\n"
+            "    done = libc.syscall(numbers[column], 0, 0, 0, 0, 0)\n"
+            "    print(name, done, ctypes.get_errno())\n"
+            "    ok = ctypes.get_errno() == 1 and done == -1 and locals().get('ok', True)\n"
+            "keys = open('/proc/keys').read() if os.path.exists('/proc/keys') else ''\n"
+            f"ok &= {KEY!r} not in keys",
+        ),
+        Probe(
+            "few watches of inotify",
+            "import ctypes\nlibc = ctypes.CDLL(None)\n"
+            "made = [libc.inotify_init() for _ in range(400)]\nok = -1 in made",
+        ),
+        Probe(
             f"one process gets at most {2 * memory >> 30} GiB of address space",
             f"import mmap\nok = refused(mmap.mmap, -1, {2 * memory})",
         ),
@@ -190,6 +210,7 @@ def findings(*, bombs: bool = True) -> Iterator[Finding]:
     """
     os.environ[SECRET] = "a secret of the host"
     with (
+        _host_key(),
         socket.create_server(("127.0.0.1", 0)) as server,
         tempfile.TemporaryDirectory(prefix="codesign-host-") as folder,
         process.borrowed(isolated=True) as place,
@@ -205,6 +226,21 @@ def findings(*, bombs: bool = True) -> Iterator[Finding]:
         place.clear()
         yield _try(place, Probe("the next submission finds nothing of the last one", LOOK))
     del os.environ[SECRET]
+
+
+@contextlib.contextmanager
+def _host_key() -> Iterator[None]:
+    """A key in the host's session keyring, where this machine has keyrings."""
+    system_call = ctypes.CDLL(None).syscall
+    column = fork_server.MACHINES.get(os.uname().machine, (0, 0))[1]
+    add, change = fork_server.DENIED["add_key"][column], fork_server.DENIED["keyctl"][column]
+    session, unlink = -3, 9
+    key = system_call(add, b"user", KEY.encode(), b"secret", 6, session)
+    try:
+        yield
+    finally:
+        if key > 0:
+            system_call(change, unlink, key, session)
 
 
 def _try(place: process.Sandbox, probe: Probe) -> Finding:

@@ -1,4 +1,4 @@
-/* The program around a student's function; c_program.py fills in DECLARATION and CALL.
+/* The program around a student's function; run_native.py fills in DECLARATION and CALL.
    No C library: the start, five system calls and the mem* functions that compilers rely on. */
 #include <stddef.h>
 #include <stdint.h>
@@ -6,7 +6,7 @@
 DECLARATION;
 
 #if defined(__x86_64__)
-enum { MMAP = 9, PRCTL = 157, READ = 0, WRITE = 1, EXIT = 60 };
+enum { MMAP = 9, PRCTL = 157, READ = 0, WRITE = 1, EXIT = 60, MACHINE = 0xc000003e };
 static long system_call(long n, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
@@ -19,7 +19,7 @@ __attribute__((naked, noreturn)) void harness_entry(void) {
     __asm__ volatile("xor %ebp, %ebp\n\tand $-16, %rsp\n\tcall harness_main\n\thlt");
 }
 #else
-enum { MMAP = 222, PRCTL = 167, READ = 63, WRITE = 64, EXIT = 93 };
+enum { MMAP = 222, PRCTL = 167, READ = 63, WRITE = 64, EXIT = 93, MACHINE = 0xc00000b7 };
 static long system_call(long n, long a, long b, long c, long d, long e, long f) {
     register long x8 __asm__("x8") = n, x0 __asm__("x0") = a, x1 __asm__("x1") = b;
     register long x2 __asm__("x2") = c, x3 __asm__("x3") = d, x4 __asm__("x4") = e;
@@ -68,6 +68,19 @@ static void take(void *to, long count) {
     }
 }
 
+/* Only read, write and exit from here on. A filter, because the kernel around has one already, and
+   the strict mode, which means the same, cannot follow a filter. */
+static long keep_three_calls(void) {
+    static const struct { uint16_t code; uint8_t yes, no; uint32_t k; } filter[] = {
+        {0x20, 0, 0, 4}, {0x15, 0, 4, MACHINE}, /* load the architecture; another one: kill */
+        {0x20, 0, 0, 0}, {0x15, 3, 0, READ}, {0x15, 2, 0, WRITE}, {0x15, 1, 0, EXIT},
+        {0x06, 0, 0, 0}, {0x06, 0, 0, 0x7fff0000}, /* kill; allow */
+    };
+    const struct { uint16_t count; const void *filter; } program = {8, filter};
+    if (system_call(PRCTL, 38, 1, 0, 0, 0, 0)) return 1; /* PR_SET_NO_NEW_PRIVS */
+    return system_call(PRCTL, 22, 2, (long)&program, 0, 0, 0); /* PR_SET_SECCOMP, filter */
+}
+
 #define MAX_ARGUMENTS 16
 #define GUARD (1l << 20) /* unmapped bytes after each array */
 
@@ -92,7 +105,7 @@ __attribute__((noreturn, used)) void harness_main(void) {
         base[i] = next + inside;
         next += bytes + GUARD;
     }
-    if (system_call(PRCTL, 22, 1, 0, 0, 0, 0)) end(7); /* PR_SET_SECCOMP, SECCOMP_MODE_STRICT */
+    if (keep_three_calls()) end(7);
     system_call(WRITE, 1, (long)"r", 1, 0, 0, 0);
     take(&go, 1);
     CALL;

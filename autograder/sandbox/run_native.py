@@ -1,7 +1,7 @@
 """Run a submitted C function and time it from outside, so that neither can be forged.
 
 The function is linked into a program of its own that has no C library: it maps its arrays, asks the
-kernel to refuse every further system call (seccomp's strict mode), waits for a byte, calls the
+kernel to refuse every further system call (a seccomp filter), waits for a byte, calls the
 function once and ends. So the C can compute and nothing else; the clock runs outside, from the byte
 to the end of the process, when nothing can be computed any more. Every array ends where its memory
 ends: what reads or writes past it is stopped. It is compiled for AVX2 wherever it runs, so that
@@ -195,7 +195,7 @@ def _typed(argument: str, value: np.ndarray | int) -> np.ndarray | int:
 
 
 def _why(code: int) -> str:
-    if code == -signal.SIGKILL:
+    if code in (-signal.SIGKILL, -signal.SIGSYS):
         return "was stopped: it asked the system for something, and a kernel may only compute"
     if code in (-signal.SIGSEGV, -signal.SIGBUS):
         return "was stopped: it read or wrote outside of its arrays"

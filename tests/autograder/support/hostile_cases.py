@@ -710,6 +710,17 @@ CASES = [
         "import os\nfor _ in range(3_000): os.mkdir('d'), os.chdir('d')\nos.chdir('/')\n" + RIGHT,
     ),
     Case(53, "folders nested without end handed in", KEEPS, "", harm=nested),
+    Case(
+        53,
+        "a key left for the next student",
+        LOSES,
+        "add_key: -1",
+        "import ctypes\n"
+        + body(
+            "done = ctypes.CDLL(None).syscall(248, b'user', b'left', b'x', 1, -3)",
+            "raise RuntimeError(f'add_key: {done}')",
+        ),
+    ),
     Case(54, "no code at all", LOSES, "no function", ""),
     Case(54, "a syntax error", LOSES, "stopped: SyntaxError", "def double(x) return x"),
     Case(
