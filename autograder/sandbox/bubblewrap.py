@@ -108,6 +108,9 @@ def command(argv: list[str], shared: Path, *, nested: bool) -> list[str]:
     bwrap += ["--ro-bind", str(shared / "outputs"), str(WORK / "outputs")]
     # Run by root, a kernel would own /proc/sys and could write what the whole machine obeys. The
     # fork server needs /proc to make new worlds; its kernels lose it in `fork_server.new_world`.
+    # The names of keys belong to no namespace; a /proc that hides them cannot be mounted again.
+    keys = [] if nested else [p for p in ("/proc/keys", "/proc/key-users") if Path(p).exists()]
+    bwrap += [word for path in keys for word in ("--ro-bind", "/dev/null", path)]
     bwrap += [] if nested else ["--remount-ro", "/proc"]
     bwrap += ["--remount-ro", "/", "--clearenv"]
     for name, value in _environment().items():

@@ -179,9 +179,13 @@ def _is_below(path: str, folders: tuple[str, ...]) -> bool:
 def _own_proc() -> None:
     """Mount a read-only /proc of the own processes; where that is refused, of the outer ones.
 
-    Read-only, because what root runs owns /proc/sys, which the whole machine obeys.
+    Read-only, because what root runs owns /proc/sys, which the whole machine obeys; and without the
+    names of keys, which belong to no namespace.
     """
     _libc.mount(b"proc", b"/proc", b"proc", _NOSUID_NODEV | _NOEXEC, None)
+    for name in (b"/proc/keys", b"/proc/key-users"):
+        if os.path.exists(name):
+            _mount(b"/dev/null", name, b"", _BIND, b"")
     _mount(b"none", b"/proc", b"", _READ_ONLY_AGAIN | _NOSUID_NODEV | _NOEXEC, b"")
 
 
