@@ -116,14 +116,15 @@ def probes(port: int, host_file: Path) -> list[Probe]:
         ),
         Probe(
             "no keyring of the host's, and none of the system calls that lead out of namespaces",
-            "import ctypes, os\nfrom autograder.sandbox import fork_server\n"
+            "import contextlib, ctypes, os\nfrom autograder.sandbox import fork_server\n"
             "libc = ctypes.CDLL(None, use_errno=True)\n"
             "column = fork_server.MACHINES[os.uname().machine][1]\n"
             "for name, numbers in fork_server.DENIED.items():\n"
             "    done = libc.syscall(numbers[column], 0, 0, 0, 0, 0)\n"
             "    print(name, done, ctypes.get_errno())\n"
             "    ok = ctypes.get_errno() == 1 and done == -1 and locals().get('ok', True)\n"
-            "keys = open('/proc/keys').read() if os.path.exists('/proc/keys') else ''\n"
+            "keys = ''\n"
+            "with contextlib.suppress(OSError): keys = open('/proc/keys').read()\n"
             f"ok &= {KEY!r} not in keys",
         ),
         Probe(
