@@ -181,3 +181,41 @@ def test_the_scan_case_leaves_the_model_as_it_was():
     masked_accuracy(model, layer, layer.weight > 0, images, labels)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert masked_accuracy(model, layer, layer.weight < 9e9, images, labels) == 1.0
+
+
+def raising(function, when):
+    """``function``, but for an exception where ``when`` says so."""
+
+    def wrapped(*args, **kwargs):
+        if when(*args):
+            raise IndexError("an edge that was forgotten")
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("check", "function", "when", "points"),
+    [
+        ("fine_grained_prune", "fine_grained_prune", lambda w, sparsity: sparsity == 0, (6, 8)),
+        ("nm_prune", "nm_prune", lambda *args: True, (4, 8)),
+        ("nm_prune", "nm_prune", lambda w, n, m: (n, m) == (1, 4), (6, 8)),
+        ("netadapt", "netadapt_proposals", lambda w, table, t, step: True, (0, 6)),
+        ("reconstruct", "reconstruct", lambda x, y: not x[:, -1].any(), (6, 8)),
+    ],
+)
+def test_an_exception_in_one_case_takes_one_row(check, function, when, points):
+    namespace = dict(definitions(LAB))
+    namespace[function] = raising(namespace[function], when)
+    verdict = lab_checks.run(LAB, check, namespace)
+    share, out_of = points
+    assert verdict.points == pytest.approx(verdict.max_points * share / out_of)
+
+
+def test_proposals_that_raise_where_none_is_due_keep_the_other_rows():
+    namespace = dict(definitions(LAB))
+    right = namespace["netadapt_proposals"]
+    namespace["netadapt_proposals"] = lambda *args: [width + 0 for width in right(*args)]
+    verdict = lab_checks.run(LAB, "netadapt", namespace)
+    assert verdict.points == pytest.approx(verdict.max_points * 2 / 3)
+    assert "TypeError" in "".join(row.message for row in verdict.rows)

@@ -108,15 +108,20 @@ def _reconstruct(student: Student, cases: Cases, target: Mapping[str, Figure]) -
     samples, inputs, outputs = int(cases.randint(60, 90)), int(cases.randint(6, 12)), 5
     x, weight = cases.randn(samples, inputs), cases.randn(outputs, inputs)
     noisy = x @ weight.T + 0.5 * cases.randn(samples, outputs)
-    got = student.call("reconstruct", x, x @ weight.T)
+    exact = fault(_map_fault, student, x, weight)
     twice = torch.cat([x, 2 * x[:, :2], torch.zeros(samples, 1)], 1)
     smallest = fault(_residual_fault, student, x, noisy)
     dependent = fault(_residual_fault, student, twice, noisy)
     return [
-        compare("recovers an exact linear map", got, weight, 3, atol=1e-3, rtol=1e-3),
+        no_fault("recovers an exact linear map", [exact], 3),
         no_fault("noisy outputs: smallest residual", [smallest], 3),
         no_fault("linearly dependent inputs", [dependent], 2),
     ]
+
+
+def _map_fault(student: Student, x: torch.Tensor, weight: torch.Tensor) -> str | None:
+    got = student.call("reconstruct", x, x @ weight.T)
+    return compare("", got, weight, 1, atol=1e-3, rtol=1e-3).message or None
 
 
 def _residual_fault(student: Student, inputs: torch.Tensor, outputs: torch.Tensor) -> str | None:

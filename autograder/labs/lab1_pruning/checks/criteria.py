@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from autograder.contract.checking import Cases, Student
+from autograder.contract.checking import Cases, Student, faults
 from autograder.contract.definition import check
 from autograder.contract.rows import Row, compare, no_fault, passed, type_fault
 from autograder.contract.targets import Figure
@@ -30,22 +30,33 @@ SCAN_ROWS = ("accuracy with the first mask of each layer", "every accuracy, weig
 def _fine_grained_prune(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
     weight = _random_weight(cases)
     size = weight.numel()
-    counts, smallest = [], []
-    for offset in (-0.3, 0.0, 0.3):  # rounds to the same number: neither floor nor ceil does
-        zeros = int(cases.randint(size // 5, 4 * size // 5))
-        mask = student.call("fine_grained_prune", weight, (zeros + offset) / size)
-        counts.append(_mask_fault(mask, weight, zeros))
-        smallest.append(counts[-1] or _order_fault(mask, weight))
-    edges = []
-    tied = torch.where(_random_weight(cases) > 0, 0.5, -0.5)
-    for case, zeros in ((weight, 0), (weight, size), (tied, tied.numel() // 3)):
-        mask = student.call("fine_grained_prune", case, zeros / case.numel())
-        edges.append(_mask_fault(mask, case, zeros))
-    return [
-        no_fault("exact number of zeros", counts, 3),
-        no_fault("the smallest magnitudes go", smallest, 3),
-        no_fault("sparsity 0 and 1, equal magnitudes", edges, 2),
+    inner = [  # rounds to the same number: neither floor nor ceil does
+        (student, weight, int(cases.randint(size // 5, 4 * size // 5)), offset)
+        for offset in (-0.3, 0.0, 0.3)
     ]
+    tied = torch.where(_random_weight(cases) > 0, 0.5, -0.5)
+    ends = [(weight, 0), (weight, size), (tied, tied.numel() // 3)]
+    return [
+        no_fault("exact number of zeros", faults(_count_fault, inner), 3),
+        no_fault("the smallest magnitudes go", faults(_smallest_fault, inner), 3),
+        no_fault(
+            "sparsity 0 and 1, equal magnitudes",
+            faults(_count_fault, [(student, *end, 0.0) for end in ends]),
+            2,
+        ),
+    ]
+
+
+def _count_fault(student: Student, weight: torch.Tensor, zeros: int, offset: float) -> str | None:
+    mask = student.call("fine_grained_prune", weight, (zeros + offset) / weight.numel())
+    return _mask_fault(mask, weight, zeros)
+
+
+def _smallest_fault(
+    student: Student, weight: torch.Tensor, zeros: int, offset: float
+) -> str | None:
+    mask = student.call("fine_grained_prune", weight, (zeros + offset) / weight.numel())
+    return _mask_fault(mask, weight, zeros) or _order_fault(mask, weight)
 
 
 def _random_weight(cases: Cases) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autograder.contract.checking import Cases, Student
+from autograder.contract.checking import Cases, Student, faults
 from autograder.contract.definition import check
 from autograder.contract.rows import Row, compare, expect_tuple, no_fault, passed, type_fault
 from autograder.contract.targets import Figure
@@ -25,11 +25,11 @@ def _nm_prune(student: Student, cases: Cases, target: Mapping[str, Figure]) -> l
     plain = cases.randn(rows, 8 * int(cases.randint(2, 6)))
     deep = cases.randn(rows, 3, 2, 24)
     tied = torch.where(cases.randn(rows, 16) > 0, 1.0, -1.0)
-    two_four = [_group_fault(student, plain, 2, 4), _group_fault(student, tied, 2, 4)]
-    other = [_group_fault(student, deep, n, m) for n, m in ((1, 4), (4, 8), (2, 6))]
+    two_four = [(student, weight, 2, 4) for weight in (plain, tied)]
+    other = [(student, deep, n, m) for n, m in ((1, 4), (4, 8), (2, 6))]
     return [
-        no_fault("2:4, of a matrix", two_four, 2),
-        no_fault("1:4, 4:8 and 2:6, of more dimensions", other, 2),
+        no_fault("2:4, of a matrix", faults(_group_fault, two_four), 2),
+        no_fault("1:4, 4:8 and 2:6, of more dimensions", faults(_group_fault, other), 2),
         *_pack_rows(student, cases, plain, 2),
     ]
 
