@@ -1,17 +1,20 @@
 """Where the course lives, and the two places of a notebook that say so: its badge and setup cell.
 
-The repository's address stands in ``pyproject.toml`` alone; :func:`stamp` writes it, with the tag
-of the current version, wherever a reader meets it, so that a fork is one command away.
+The repository's address stands in ``pyproject.toml`` alone; :func:`write` puts it, with the tag of
+the current version, wherever a reader meets it, so that a fork is one command away. A setup cell
+also installs the optional packages (``codesign.extras``) that its notebook's imports need.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import codesign
+from codesign.extras import EXTRAS
 
 MARK = "<!-- badge -->"
 # Pages that name the repository; notebooks are stamped when they are built.
@@ -21,21 +24,37 @@ PAGES = (
 )
 COLAB = "https://colab.research.google.com"
 SETUP = """\
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+{repository}@{tag}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+{repository}@{tag}"
+packages = {{
+    "codesign": course,{further}
+}}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 """
+# What an import needs of EXTRAS; modules of the course import the packages themselves.
+NEEDS = {
+    **{package: extra for extra in ("board", "native", "onnx") for package in EXTRAS[extra]},
+    "codesign.native": "native",
+    "codesign.hardware.board": "board",
+    "codesign.hardware.cortex_m": "board",
+    "codesign.hardware.emit": "board",
+    "codesign.hardware.emulator": "board",
+    "codesign.hardware.engine": "board",
+    "codesign.hardware.guards": "board",
+}
 
 _REPOSITORY = re.compile(r'^(Repository = ")(https://github\.com/[\w.-]+/[\w.-]+)(")$', re.M)
 _BADGE = re.compile(rf"^(# ?)?{MARK}\n(?:(?:# ?)?\[!\[.*\n)?", re.M)
 _SETUP = re.compile(r'^(# %%[^\n]*\btags=\[[^\]\n]*"setup"[^\n]*\n)(.*?)(?=^# %%|\Z)', re.M | re.S)
+_ARCHIVE = re.compile(r"(/archive/refs/tags/)[^/\s]+(?=\.zip)")
 _LINK = re.compile(rf"{re.escape(COLAB)}/github/[^/\s]+/[^/\s]+/blob/[^/\s]+/")
 
 
@@ -55,9 +74,33 @@ class Address:
         """The badge, in Markdown, that opens ``path`` in Colab."""
         return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({self.colab(path)})"
 
-    def setup(self) -> str:
-        """Source of the setup cell, the same in every notebook."""
-        return SETUP.format(repository=self.repository, tag=self.tag)
+    def setup(self, packages: dict[str, str] | None = None) -> str:
+        """Source of the setup cell of a notebook that needs ``packages`` beside the course."""
+        lines = "".join(f'\n    "{name}": "{wanted}",' for name, wanted in (packages or {}).items())
+        return SETUP.format(repository=self.repository, tag=self.tag, further=lines)
+
+
+def packages(text: str, root: Path) -> dict[str, str]:
+    """Optional packages that the code ``text`` needs, with their ranges in ``root``'s pyproject.
+
+    They follow from what it imports (``NEEDS``), in any cell and any function.
+
+    Raises:
+        ValueError: ``text`` is not Python.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError as error:
+        raise ValueError(f"got {error.msg} in line {error.lineno}; allowed: Python") from None
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    ranges = project.get("project", {}).get("optional-dependencies", {})
+    extras = {NEEDS[name] for name in names & NEEDS.keys()}
+    wanted = [each for extra in extras for each in ranges.get(extra, EXTRAS[extra])]
+    return {re.split(r"\W", each)[0]: each for each in sorted(wanted)}
 
 
 def read(root: Path) -> Address:
@@ -100,11 +143,13 @@ def filled(text: str, source: Path) -> str:
     """The percent ``text`` of ``source`` with its badge and its setup cell as they should be.
 
     Raises:
-        ValueError: the mark of the badge or the setup cell is missing, or there more than once.
+        ValueError: the mark of the badge or the setup cell is missing, or there more than once;
+            or the code is not Python.
     """
-    address = read(root_of(source))
+    root = root_of(source)
+    address = read(root)
     badge = address.badge(opened_at(source))
-    setup = address.setup()
+    setup = address.setup(packages(text, root))
     text, badges = _BADGE.subn(lambda m: f"{m[1] or ''}{MARK}\n{m[1] or ''}{badge}\n", text)
     text, setups = _SETUP.subn(lambda m: f"{m[1]}{setup}\n", text)
     if (badges, setups) != (1, 1):
@@ -132,5 +177,6 @@ def write(root: Path, repo: str | None = None) -> Address:
     for name in PAGES:
         if (page := root / name).exists():
             text = page.read_text(encoding="utf-8").replace(old.repository, new.repository)
+            text = _ARCHIVE.sub(rf"\g<1>{new.tag}", text)
             page.write_text(_LINK.sub(new.colab(""), text))
     return new

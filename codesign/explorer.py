@@ -94,7 +94,8 @@ def _panels(
     for ax in axes[len(values) :]:
         ax.set_axis_off()
     shown = ", ".join(map(_label, values))
-    return Image(data=png(figure), format="png", alt=f"One panel for each {name}: {shown}")
+    said = {"alt": f"One panel for each {name}: {shown}"}  # Colab's IPython takes no alt=
+    return Image(data=png(figure), format="png", metadata=said)
 
 
 def _label(value: object) -> str:

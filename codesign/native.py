@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import subprocess
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 
 from codesign.datasets import cache_dir
+from codesign.extras import needed
 
 FLAGS = ("-O3", "-std=c17", "-fno-sanitize=all")
 NATIVE = "native"  # every instruction of the processor that compiles
@@ -73,7 +73,7 @@ def build(source: str, cpu: str = NATIVE) -> Library:
 
     Raises:
         CompileError: not C, with the compiler's message and line.
-        ImportError: ``ziglang`` is not installed.
+        ImportError: ``ziglang`` is not installed; says which extra brings it.
     """
     path = _folder() / f"{_key(source, cpu)}.so"
     if not path.exists():
@@ -114,8 +114,8 @@ def link(objects: Sequence[Path], target: Path, *flags: str) -> None:
 
 def zig(*arguments: str, folder: Path) -> None:
     """Run ``zig cc`` in ``folder``. Raises like :func:`build`."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise ImportError("ziglang is not installed; `pip install ziglang` brings the C compiler")
+    with needed("native"):
+        import ziglang  # noqa: F401 (it is run as a program)
     caches = {f"ZIG_{kind}_CACHE_DIR": str(_folder() / "zig") for kind in ("GLOBAL", "LOCAL")}
     try:
         done = subprocess.run(
@@ -155,7 +155,9 @@ def _folder() -> Path:
 
 
 def _key(source: str, cpu: str) -> str:
-    parts = (source, cpu, *FLAGS, importlib.metadata.version("ziglang"), _processor())
+    with needed("native"):
+        compiler = importlib.metadata.version("ziglang")
+    parts = (source, cpu, *FLAGS, compiler, _processor())
     return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:32]
 
 

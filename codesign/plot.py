@@ -66,7 +66,7 @@ def show(alt: str) -> None:
     if not alt.strip() or not plt.get_fignums():
         raise ValueError(f"got {alt!r} for {len(plt.get_fignums())} figures; allowed: text, figure")
     figure = plt.gcf()
-    display(Image(data=png(figure), format="png", alt=alt))
+    display(Image(data=png(figure), format="png", metadata={"alt": alt}))
     plt.close(figure)
 
 

@@ -24,15 +24,19 @@
 # ends in hardware that was built for zeros: EIE, 2:4, blocks, and the CPU's own CSR.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %% tags=["parameters"] short={"SEEDS": 2, "SEARCH_IMAGES": 32, "REPORT_IMAGES": 100, "STATISTICS_IMAGES": 64, "ROUNDS": 3, "BUDGET": 0.75, "EPISODES": 8, "EXPLORING": 4, "SHORT_IMAGES": 64, "FINETUNE_IMAGES": 128, "SMALL_IMAGES": 2000, "SMALL_STEPS": 40}

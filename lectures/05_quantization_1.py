@@ -23,15 +23,22 @@
 # compiled for this very machine, to see what eight bits are worth on it.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+    "onnx": "onnx>=1.16,<1.23",
+    "onnxruntime": "onnxruntime>=1.18",
+    "ziglang": "ziglang>=0.13",
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %% tags=["parameters"] short={"REPORT_IMAGES": 100, "SCAN_IMAGES": 50, "CALIBRATION_IMAGES": 64, "STATISTICS_IMAGES": 128, "EXACT_IMAGES": 25, "FINETUNE_IMAGES": 128, "DEEP_IMAGES": 128, "CODEBOOK_IMAGES": 128, "SIZES": [32, 64, 128], "ROUNDS": 3}

@@ -23,15 +23,22 @@
 # by spending a budget of bytes where it buys the most.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+    "onnx": "onnx>=1.16,<1.23",
+    "onnxruntime": "onnxruntime>=1.18",
+    "ziglang": "ziglang>=0.13",
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %% tags=["parameters"] short={"SEEDS": 2, "SEARCH_IMAGES": 64, "REPORT_IMAGES": 100, "CALIBRATION_IMAGES": 64, "DEPTHWISE_IMAGES": 1000, "DEPTHWISE_STEPS": 60, "ADAROUND_STEPS": 40, "PATCHES": 1024, "QAT_SEEDS": 2, "QAT_IMAGES": 96, "BINARY_IMAGES": 320, "EVALUATIONS": 16, "ROUNDS": 3}

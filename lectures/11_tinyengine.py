@@ -24,15 +24,22 @@
 # whole networks, beside figures that others published for the same network on a real Cortex-M4.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+    "capstone": "capstone>=5.0",
+    "unicorn": "unicorn>=2.1",
+    "ziglang": "ziglang>=0.13",
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %% tags=["parameters"] short={"SIDE": 8, "CHANNELS": 16, "TILE_CHANNELS": [8], "CALIBRATION_IMAGES": 16, "REPORT_IMAGES": 50, "GRAPHS": 8, "ROUNDS": 3}

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import capstone
-from unicorn import arm_const as arm
+from codesign.extras import needed
+
+with needed("board"):
+    import capstone
+    from unicorn import arm_const as arm
 
 KIB = 2**10
 

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import unicorn
-from unicorn import arm_const as arm
 
+from codesign.extras import needed
 from codesign.hardware.board import Board, Core, decoded
 from codesign.hardware.guards import GUARD, Guards
+
+with needed("board"):
+    import unicorn
+    from unicorn import arm_const as arm
 
 PAINT = 0xA5
 STACK_LEAST = 64  # bytes that data and arguments must leave

@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import unicorn
-from unicorn import arm_const as arm
+
+from codesign.extras import needed
+
+with needed("board"):
+    import unicorn
+    from unicorn import arm_const as arm
 
 GUARD = 256  # bytes on each side of an argument that may not be touched
 

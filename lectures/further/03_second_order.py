@@ -21,15 +21,19 @@
 # channels by regression on the next layer's output.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %% tags=["parameters"] short={"VAL_IMAGES": 100, "REGRESSION_IMAGES": 500}

@@ -169,7 +169,7 @@ def test_static_build_has_one_panel_a_value(monkeypatch):
     width, height = Image.open(BytesIO(image.data)).size
     one = plot.explore(line, size_kib=[1])
     assert width > max(height, 2 * Image.open(BytesIO(one.data)).size[0])
-    assert "size kib: 1, 2, 3, 4" in image.alt
+    assert "size kib: 1, 2, 3, 4" in image.metadata["alt"]
 
 
 @pytest.mark.parametrize("value", ["", "0"])
