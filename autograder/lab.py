@@ -7,9 +7,9 @@ keeps what they made, and packs the submission. Under the judge the same noteboo
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find
 from autograder.contract.environment import GRADING, OUTPUTS, SEED
 from autograder.contract.verdict import CheckFailed, Verdict
-from codesign import datasets
+from autograder.intake import packing
+from autograder.intake.packing import NotPackaged
+from codesign import colab, datasets, resumable
 from codesign.datasets import ImageSet
 from codesign.models import VGG
+
+UNFINISHED = ".unfinished"  # folder of states: hidden, so that nobody packs or collects it
 
 
 class NotHandedIn(RuntimeError):
@@ -82,6 +86,9 @@ class Lab:
         Raises:
             CheckFailed: less than full points, so that nothing passes by being ignored.
         """
+        if os.environ.get(GRADING):
+            print(f"{name}: the judge's business")
+            return 0.0
         namespace = vars(sys.modules["__main__"])
         student = LocalStudent(namespace, self.outputs)
         verdict = checking.run(self.name, name, student, self.dataset)
@@ -98,7 +105,12 @@ class Lab:
 
         The result is a course model, named tensors, a table (JSON) or a source text; it is stored
         below ``outputs/<dataset>/`` and survives a restart of the kernel. ``fresh=True`` runs it
-        again.
+        again, from nothing.
+
+        Where the kernel dies in between, the next call goes on from what ``function`` kept under
+        :meth:`unfinished`, and says so. It does not where the code of ``function``, anything that
+        this names in the notebook or its arguments have changed since: it says that, too, and
+        starts anew (:func:`codesign.resumable.fingerprint`).
 
         Raises:
             NotHandedIn: in grading, when the artifact is not there.
@@ -108,33 +120,74 @@ class Lab:
             if not artifacts.exists(self.outputs, name):
                 raise NotHandedIn(f"artifact {name!r} for {self.dataset} was not handed in")
         elif fresh or not artifacts.exists(self.outputs, name):
-            artifacts.store(self.outputs, name, function(*args, **kw))
+            folder = self.outputs / UNFINISHED / name
+            made_by = resumable.fingerprint(function, args, kw)
+            if found := resumable.take_up(folder, made_by, fresh=fresh):
+                print(f"{name}: {found}; produce(..., fresh=True) starts from nothing")
+            around, self._at_work = self._at_work, name
+            try:
+                artifacts.store(self.outputs, name, function(*args, **kw))
+            finally:
+                self._at_work = around
+            resumable.clear(folder)
         else:
             print(f"{name}: loaded from {self.outputs}; produce(..., fresh=True) runs it again")
         return artifacts.fetch(self.outputs, name)
 
-    def package(self, notebook: str | Path | None = None) -> Path:
-        """Write ``<lab>.zip`` with the notebook and its outputs, ready to hand in.
+    _at_work: str | None = None  # the artifact that produce is working on
+
+    def unfinished(self, name: str, part: str = "training") -> Path | None:
+        """File stem for the state of unfinished work on artifact ``name``: for ``fit(resume=)``.
+
+        It lies below ``outputs/<dataset>/.unfinished/`` and is never handed in. :meth:`produce`
+        gives it out only while it works on ``name``, and removes it when the artifact is stored. A
+        function that is called in any other way gets None, with which nothing is kept: it must not
+        go on from what an earlier version of it left.
+
+        Args:
+            part: of the work, where it has several that keep a state each.
+        """
+        return self.outputs / UNFINISHED / name / part if name == self._at_work else None
+
+    def package(self, notebook: str | Path | None = None, *, anyway: bool = False) -> Path:
+        """Write ``<lab>.zip`` with the notebook and its artifacts, ready to hand in.
+
+        Reads the notebook with the judge's own eyes first, and says what is there and what is not.
+        In Colab it is asked for from the page, and the archive is offered for download.
+
+        Args:
+            notebook: its file; None: the one that is open here, or lies beside ``outputs/``.
+            anyway: pack it even where something is amiss; what is no notebook is refused still.
 
         Raises:
-            FileNotFoundError: the notebook is not beside the outputs; says how to name it.
+            NotPackaged: no notebook, one that could not be graded, or one that is older than what
+                was run here. Nothing was written then.
         """
-        path = Path(notebook) if notebook else self.folder / f"{self.name}.ipynb"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is not here; save the notebook under this name, or say "
-                f"lab.package(notebook=...). In Colab: File > Download, then put it beside outputs/"
-            )
         target = self.folder / f"{self.name}.zip"
+        if os.environ.get(GRADING):
+            return target
+        content, path = self._notebook(notebook)
+        outputs = self.outputs.parent
+        seen, reasons = packing.look(self.name, content, outputs, packing.history())
+        print(f"{path}, as the judge will read it:")
+        print(packing.report(self.name, seen, self.dataset, outputs))
+        if reasons and not anyway:
+            raise NotPackaged("; ".join([*reasons, "package(anyway=True) packs it all the same"]))
         part = target.with_suffix(".part")
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(path, f"{self.name}.ipynb")
-            for file in sorted((self.folder / "outputs").rglob("*")):
-                if file.is_file() and not file.name.endswith(".part"):
-                    archive.write(file, file.relative_to(self.folder).as_posix())
+        part.write_bytes(packing.archived(self.name, content, outputs))
         part.replace(target)
         print(f"{target} ({target.stat().st_size / 2**20:.1f} MiB): hand in this file")
+        colab.download(target)
         return target
+
+    def _notebook(self, named: str | Path | None) -> tuple[bytes, str]:
+        """The notebook's content and where it is from."""
+        if named is None and (opened := colab.open_notebook()):
+            return json.dumps(opened).encode(), "the notebook in this page"
+        path = Path(named) if named else packing.notebook_of(self.name, self.folder)
+        if not path.is_file():
+            raise NotPackaged(f"{path} is not here; allowed: the file of a notebook")
+        return path.read_bytes(), str(path)
 
     # --- showing -------------------------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 One optimizer (SGD, Nesterov momentum, one-cycle cosine schedule) and one augmentation (random
 crop, optionally flip). Every epoch draws from its own generator, so a run that was cut resumes to
-the same weights. Leaves out mixed precision and several devices. Used from Lecture 3 on.
+the same weights. Takes a GPU where there is one; accuracy is measured on the CPU. Leaves out mixed
+precision and several devices. Used by Labs 1 and 2.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -30,6 +33,7 @@ from codesign.resumable import (
 )
 
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+STORE_S = 10.0  # between two stored states within an epoch
 
 
 def cross_entropy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -41,12 +45,16 @@ def distillation(teachers: Sequence[nn.Module], temperature: float = 2.0) -> Los
     """A loss for :func:`fit`: half cross-entropy, half KL divergence from the teachers' mean.
 
     Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2: soft
-    targets at ``temperature`` τ, scaled by τ². The teachers are only read.
+    targets at ``temperature`` τ, scaled by τ². The teachers are only read; where the training runs
+    on another device than the CPU, copies of them go there.
     """
+    at = {torch.device("cpu"): list(teachers)}
 
     def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if x.device not in at:
+            at[x.device] = [copy.deepcopy(teacher).to(x.device) for teacher in teachers]
         with torch.no_grad():
-            soft = [(teacher(x) / temperature).softmax(1) for teacher in teachers]
+            soft = [(teacher(x) / temperature).softmax(1) for teacher in at[x.device]]
             target = torch.stack(soft).mean(0)
         logits = model(x)
         student = (logits / temperature).log_softmax(1)
@@ -86,24 +94,29 @@ def fit(
     after_step: Callable[[nn.Module], None] | None = None,
     val: ImageSet | None = None,
     resume: Path | None = None,
+    device: str | torch.device | None = None,
     desc: str = "training",
 ) -> History:
     """Train ``model`` in place and return the history.
 
     Args:
-        model: takes normalized images ``[N, 3, H, W]``; is left in evaluation mode.
+        model: takes normalized images ``[N, 3, H, W]``; is left on the CPU, in evaluation mode.
         epochs: passes over ``train``; a fraction trains on that share of the last pass.
         lr: peak learning rate; it rises over the first 15 % of the steps and falls to 0.
         seed: of the order and the augmentation; the weights are the caller's.
         crop: shift images by up to so many pixels.
         flip: mirror images at random; None: only where a mirrored class is the same class.
         small_epochs: first epochs at 24x24 pixels, which cost about half.
-        loss: ``loss(model, x, y)``, a scalar; the place for distillation or regularizers.
-        after_step: called after every update, for instance to apply masks again.
-        val: measure accuracy on these images after each epoch.
-        resume: file stem; state is stored there after each epoch and taken up when it exists, also
-            that of a finished run. It holds the settings above but knows neither ``loss`` nor
-            ``after_step`` nor the weights at the start: give every run a stem of its own.
+        loss: ``loss(model, x, y)``, a scalar, on ``device``; the place for distillation or
+            regularizers.
+        after_step: called after every update, for instance to apply masks again; sees the model on
+            the CPU.
+        val: measure accuracy on these images after each epoch, on the CPU.
+        resume: file stem; state is stored there after each epoch and every ten seconds, and taken
+            up when it exists, also that of a finished run. It holds the settings above but knows
+            neither ``loss`` nor ``after_step`` nor the weights at the start: give every run a stem
+            of its own. Elsewhere than on the CPU the last digits of the weights may differ.
+        device: where steps are computed; None: CUDA where there is a device, else the CPU.
 
     Raises:
         ValueError: settings out of range, or stored state that is damaged or of another run.
@@ -117,52 +130,55 @@ def fit(
         flip = train.card.name == "cifar10"  # a mirrored ship is a ship; a mirrored R is not an R
     per_epoch = math.ceil(len(train) / batch_size)
     total = max(1, round(epochs * per_epoch))
-    settings = {
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "weight_decay": weight_decay,
-        "seed": seed,
-        "crop": crop,
-        "flip": flip,
-        "small_epochs": small_epochs,
-        "images": len(train),
-        "dataset": train.card.name,
-    }
+    settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
+    settings |= dict(weight_decay=weight_decay, crop=crop, flip=flip, small_epochs=small_epochs)
+    settings |= {"images": len(train), "dataset": train.card.name}
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     malloc.keep_pages()
-    _channels_last(model).train()
+    _channels_last(model.to(place)).train()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay
     )
-    history = History()
-    step = restore_state(resume, settings, model, optimizer, history) if resume else 0
-    with tqdm(total=total, initial=step, desc=desc, unit="step", leave=False) as bar:
-        while step < total:
-            epoch = step // per_epoch
-            generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-            batches = _batches(train, generator, batch_size, crop, flip)
-            losses = []
-            for x, y in islice(batches, total - step):
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * one_cycle(step / total)
-                x = x[:, :, 4:28, 4:28] if epoch < small_epochs else x
-                value = loss(model, normalize(x), y)
-                if not torch.isfinite(value):
-                    raise FloatingPointError(f"loss is {value.item()} at step {step}; lower {lr=}")
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()
-                optimizer.step()
-                if after_step:
-                    after_step(model)
-                losses.append(value.detach())
-                step += 1
-                bar.update()
-            history.loss.append(float(torch.stack(losses).mean()))
-            if val is not None:
-                history.val_accuracy.append(evaluate(model, val))
-                bar.set_postfix(loss=history.loss[-1], val=history.val_accuracy[-1])
-            if resume:
-                save_state(resume, settings, step, model, optimizer, history)
+    history, step, losses = History(), 0, list[float]()
+    try:
+        if resume:
+            step, losses = restore_state(resume, settings, model, optimizer, history)
+        with tqdm(total=total, initial=step, desc=desc, unit="step", leave=False) as bar:
+            while step < total:
+                epoch, done = divmod(step, per_epoch)
+                generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+                batches = _batches(train, generator, batch_size, crop, flip)
+                stored_s = time.monotonic()
+                for x, y in islice(batches, done, done + total - step):
+                    for group in optimizer.param_groups:
+                        group["lr"] = lr * one_cycle(step / total)
+                    x = x[:, :, 4:28, 4:28] if epoch < small_epochs else x
+                    value = loss(model, normalize(x.to(place)), y.to(place))
+                    if not torch.isfinite(value):
+                        raise FloatingPointError(f"loss is {value} at step {step}; lower {lr=}")
+                    optimizer.zero_grad(set_to_none=True)
+                    value.backward()
+                    optimizer.step()
+                    if after_step:
+                        after_step(model.cpu())
+                        model.to(place)
+                    losses.append(float(value.detach()))
+                    step += 1
+                    bar.update()
+                    between = step % per_epoch and step < total
+                    if resume and between and time.monotonic() - stored_s >= STORE_S:
+                        save_state(resume, settings, step, model, optimizer, history, losses)
+                        stored_s = time.monotonic()
+                history.loss.append(float(torch.tensor(losses).mean()))
+                losses = []
+                if val is not None:
+                    history.val_accuracy.append(evaluate(model.cpu(), val))
+                    model.to(place)
+                    bar.set_postfix(loss=history.loss[-1], val=history.val_accuracy[-1])
+                if resume:
+                    save_state(resume, settings, step, model, optimizer, history, losses)
+    finally:
+        model.cpu()
     model.eval()
     return history
 

@@ -17,8 +17,9 @@ from nbgrader.converters import GenerateAssignment
 from nbgrader.preprocessors import CheckCellMetadata, SaveCells
 from nbgrader.utils import compute_checksum
 
+from autograder.contract import definition
 from autograder.contract.cells import grade_id
-from autograder.intake import keep
+from autograder.intake import keep, packing
 from autograder.intake.course import Course, NotReleased, own_programs, run_converter
 
 
@@ -60,7 +61,16 @@ def generate(root: Path, lab: str, into: Path | None = None) -> Path:
         )
     if done.returncode:
         raise RuntimeError(f"nbgrader generate_assignment {lab} failed:\n{done.stderr[-4000:]}")
+    if folder == (root / "labs").resolve() and lab in definition.names():
+        _for_package(root, lab, folder / lab / f"{lab}.ipynb")
     return folder / lab
+
+
+def _for_package(root: Path, lab: str, path: Path) -> None:
+    """Keep the released cells for ``lab.package``, where the lab's folder is in this course."""
+    home = definition.find(lab).folder
+    if home is not None and home.is_relative_to(root.resolve()):
+        packing.write(lab, nbformat.read(path, as_version=4).cells)
 
 
 def base(course: Course, lab: str) -> NotebookNode:

@@ -79,7 +79,8 @@ def base(lab: LabDefinition, reference: Path, release: NotebookNode, dataset: st
         digest.update(f"{path.name}\0{meaning(path)}\0".encode())
     for text in notebooks:
         digest.update(text.encode() + b"\0")
-    for path in sorted((reference.parent / "outputs" / dataset).glob("*")):
+    stored = (reference.parent / "outputs" / dataset).glob("*")
+    for path in sorted(path for path in stored if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -23,19 +23,31 @@
 #
 # You write small functions; after each, `lab.check("name")` tests it and shows the points. Three
 # networks come out of it and are measured, here on validation images and in grading on others:
-# a sparse one, a fast one, and a compressed file. Cells with `YOUR CODE HERE` are yours; code in
-# other cells may be read and rerun, but is restored for grading.
+# a sparse one, a fast one, and a compressed file.
+#
+# Cells with `YOUR CODE HERE` are yours. **In grading** cells of your own, and imports that you add
+# to given cells, run where they stand; given cells otherwise have their released text. A cell has 60
+# seconds and 2 MB of output then, all cells of your own together 120 seconds, the whole notebook 10
+# minutes. Trainings are not run: `lab.produce` loads what you handed in.
+#
+# No GPU is needed. One may be used: training takes it where there is one; measuring and judging
+# stay on the CPU. Interrupted work goes on where it was: run the cell again. Where you have changed
+# your code in between, it says so and starts anew.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -48,13 +60,18 @@ from torch import nn
 from torch.nn import functional
 
 from autograder import Lab
-from codesign import cost, huffman, measure, plot
+from codesign import cost, huffman, measure, plot, resumable
 from codesign.checkpoints import rebuild
+from codesign.colab import keep_in_drive
 from codesign.datasets import ImageSet, normalize
 from codesign.training import distillation, evaluate, fit
 
 plot.theme()
-lab = Lab("lab1_pruning")
+
+# %%
+KEEP_IN_DRIVE = False  # in Colab: True keeps outputs/ in your Drive, where they outlive the session
+folder = keep_in_drive("lab1_pruning") if KEEP_IN_DRIVE else None
+lab = Lab("lab1_pruning", folder=folder or ".")
 
 # %% tags=["parameters"]
 TRAIN_IMAGES = 45_000  # or as many as there are
@@ -324,7 +341,8 @@ def prune_and_finetune(model: nn.Module, sparsities: dict[str, float], epochs: f
 
     Use ``fit(model, train, epochs=..., lr=..., after_step=function_of_the_model)``; a peak learning
     rate of 0.01 to 0.05 suits, and ``loss=distillation([dense])`` recovers faster than the labels
-    alone. Removed weights must be exact zeros in the end.
+    alone. With ``resume=lab.unfinished("sparse_model")`` an interrupted training goes on where it
+    was. Removed weights must be exact zeros in the end.
     """
     ### BEGIN SOLUTION
     layers = cost.weighted_layers(model)
@@ -344,6 +362,7 @@ def prune_and_finetune(model: nn.Module, sparsities: dict[str, float], epochs: f
         seed=SEED,
         loss=distillation([dense]),
         after_step=apply_masks,
+        resume=lab.unfinished("sparse_model"),
         desc="sparse network",
     )
     return model
@@ -709,16 +728,21 @@ def netadapt_round(model: nn.Module, table: torch.Tensor, budget_s: float) -> nn
 
 # %%
 def fast(ratio: float, epochs: float) -> nn.Module:
-    """NetAdapt in small steps down to a measured latency ratio, then a long fine-tuning."""
-    model = lab.dense()
-    for _ in range(40):
-        measured = latency_ratio(model)["median"]
-        print(f"latency {measured:.0%} of dense, widths {widths_of(model)}")
-        if measured <= ratio:
-            break
+    """NetAdapt in small steps down to a measured latency ratio, then a long fine-tuning.
+
+    What each round has found is kept, so that an interrupted search goes on with the next round.
+    """
+    rounds = lab.unfinished("fast_model", "rounds")
+    model, history = resumable.kept(rounds) or (lab.dense(), [[1.0, widths_of(dense)]])
+    for measured, widths in history:
+        print(f"latency {measured:.0%} of dense, widths {widths}")
+    while history[-1][0] > ratio and len(history) <= 40:
         model = netadapt_round(model, table, 0.95 * predicted_s(model))
-    loss = distillation([dense])
-    fit(model, train, epochs=epochs, lr=0.05, seed=SEED, loss=loss, desc="fast network")
+        history.append([latency_ratio(model)["median"], widths_of(model)])
+        print(f"latency {history[-1][0]:.0%} of dense, widths {history[-1][1]}")
+        resumable.keep(rounds, model, history)
+    resume, loss = lab.unfinished("fast_model"), distillation([dense])
+    fit(model, train, epochs=epochs, lr=0.05, seed=SEED, loss=loss, resume=resume, desc="fast")
     return model
 
 

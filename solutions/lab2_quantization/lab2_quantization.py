@@ -25,24 +25,35 @@
 # networks and a C kernel come out of it and are measured, here on validation images and in grading
 # on others: a network of 8-bit integers that the judge runs with integers alone, one with 4-bit
 # weights that were rounded well, one with 4 bits everywhere that was trained, and a matrix product.
-# Cells with `YOUR CODE HERE` are yours; code in other cells may be read and rerun, but is restored
-# for grading.
+#
+# Cells with `YOUR CODE HERE` are yours. **In grading** cells of your own, and imports that you add
+# to given cells, run where they stand; given cells otherwise have their released text. A cell has 60
+# seconds and 2 MB of output then, all cells of your own together 120 seconds, the whole notebook 10
+# minutes. Trainings are not run: `lab.produce` loads what you handed in.
+#
+# No GPU is needed. One may be used: training takes it where there is one; measuring and judging
+# stay on the CPU. Interrupted work goes on where it was: run the cell again. Where you have changed
+# your code in between, it says so and starts anew.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+    "ziglang": "ziglang>=0.13",
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %%
 import zlib
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -50,12 +61,17 @@ from torch import nn
 from torch.nn import functional
 
 from autograder import Lab
-from codesign import checkpoints, cost, measure, native, plot
+from codesign import checkpoints, cost, measure, native, plot, resumable
+from codesign.colab import keep_in_drive
 from codesign.datasets import ImageSet, normalize
 from codesign.training import distillation, evaluate, fit
 
 plot.theme()
-lab = Lab("lab2_quantization")
+
+# %%
+KEEP_IN_DRIVE = False  # in Colab: True keeps outputs/ in your Drive, where they outlive the session
+folder = keep_in_drive("lab2_quantization") if KEEP_IN_DRIVE else None
+lab = Lab("lab2_quantization", folder=folder or ".")
 
 # %% tags=["parameters"]
 CALIBRATION_IMAGES = 256  # training images behind every range and rounding
@@ -207,16 +223,18 @@ def train_codebooks(model: nn.Module, found: dict, lr: float = 1e-3) -> None:
 
 def codebooks(widths: list[int]) -> dict:
     """Accuracy of the reference CNN with codebooks of these bits, before and after training."""
-    rows: dict = {"bits": widths, "untrained": [], "trained": [], "bytes": []}
+    done = lab.unfinished("codebooks", "widths")  # one after the other, each is kept
+    _, rows = resumable.kept(done) or ({}, {"untrained": [], "trained": [], "bytes": []})
     sizes = [layer.weight.numel() for layer in cost.weighted_layers(dense).values()]
-    for bits in widths:
+    for bits in widths[len(rows["bytes"]) :]:
         model = lab.dense()
         found = shared_weights(model, bits)
         rows["untrained"].append(evaluate(model, report))
         train_codebooks(model.eval(), found)
         rows["trained"].append(evaluate(model, report))
         rows["bytes"].append(sum(codebook_bytes(size, bits) for size in sizes))
-    return rows
+        resumable.keep(done, {}, rows)
+    return {"bits": widths, **rows}
 
 
 shared = lab.produce("codebooks", codebooks, [2, 3, 4, 5])
@@ -784,7 +802,8 @@ def nearest(x, target, weight, scale, steps):
 def rounded_network(rounding) -> dict[str, torch.Tensor]:
     """Codes of every layer, one after the other, the later ones seeing the earlier ones' error."""
     seen = exact = normalize(calibration)
-    codes = {}
+    done = lab.unfinished("w4_model", "layers")  # AdaRound's codes, kept layer by layer
+    codes, _ = resumable.kept(done) or ({}, None)
     for name in [*folded.plan, "classifier"]:
         if name.startswith("pool"):
             seen, exact = functional.max_pool2d(seen, 2), functional.max_pool2d(exact, 2)
@@ -793,7 +812,9 @@ def rounded_network(rounding) -> dict[str, torch.Tensor]:
         if name == "classifier":
             seen, exact = seen.mean((2, 3)), exact.mean((2, 3))
         target, scale = apply_layer(exact, weight), float(weight.abs().max()) / W4_TOP
-        codes[name] = rounding(seen, target, weight, scale, ROUNDING_STEPS)
+        if name not in codes:
+            codes[name] = rounding(seen, target, weight, scale, ROUNDING_STEPS)
+            resumable.keep(done, codes, None)
         offset = bias[:, None, None] if weight.ndim == 4 else bias
         seen = functional.relu(apply_layer(seen, codes[name].float() * scale) + offset)
         exact = functional.relu(target + offset)
@@ -932,13 +953,14 @@ def train_w4a4(model: nn.Module) -> nn.Module:
     """Train a ``FakeQuantized`` network for about a minute and return it.
 
     Use ``fit(model, images, epochs=1, lr=...)`` with ``weight_decay=0``. Without batch norm the peak
-    learning rate has to be small, 0.0005 to 0.005; ``loss=distillation([dense])`` helps.
+    learning rate has to be small, 0.0005 to 0.005; ``loss=distillation([dense])`` helps. With
+    ``resume=lab.unfinished("w4a4_model")`` an interrupted training goes on where it was.
     """
     ### BEGIN SOLUTION
     rows = order[:QAT_IMAGES]
     images = ImageSet(train.images[rows], train.labels[rows], train.card)
-    loss = distillation([dense])
-    fit(model, images, epochs=1, lr=0.002, weight_decay=0, seed=SEED, loss=loss, desc="W4A4")
+    loss, resume = distillation([dense]), lab.unfinished("w4a4_model")
+    fit(model, images, epochs=1, lr=0.002, weight_decay=0, seed=SEED, loss=loss, resume=resume)
     return model
     ### END SOLUTION
 
@@ -1086,7 +1108,7 @@ lab.check("int8_gemm")  # 8 points
 # %%
 def sparse_network() -> nn.Module:
     """Lab 1's network, or a quick one."""
-    stem = Path("..") / "lab1_pruning" / "outputs" / lab.dataset / "sparse_model"
+    stem = lab.folder / ".." / "lab1_pruning" / "outputs" / lab.dataset / "sparse_model"
     if stem.with_suffix(".safetensors").exists():
         return checkpoints.rebuild(
             dense.config, checkpoints.tensors(stem.with_suffix(".safetensors"))
@@ -1108,6 +1130,7 @@ def sparse_network() -> nn.Module:
         seed=SEED,
         loss=distillation([dense]),
         after_step=apply_masks,
+        resume=lab.unfinished("deep_compressed"),
         desc="pruned network",
     )
     return model

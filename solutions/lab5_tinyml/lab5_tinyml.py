@@ -26,19 +26,33 @@
 # them. A compiler, a linker and an emulator of the Cortex-M4 are part of the course; memory is what
 # the linked file says, time is counted in executed instructions and their cycles. `lab.check("name")`
 # tests a step and shows its points; in grading the judge compiles and emulates your C on shapes and
-# numbers of its own. Cells with `YOUR CODE HERE` are yours; code in other cells may be read and
-# rerun, but is restored for grading.
+# numbers of its own.
+#
+# Cells with `YOUR CODE HERE` are yours. **In grading** cells of your own, and imports that you add
+# to given cells, run where they stand; given cells otherwise have their released text. A cell has 60
+# seconds and 2 MB of output then, all cells of your own together 120 seconds, the whole notebook 10
+# minutes. `lab.produce` loads what you handed in.
+#
+# No GPU is needed: nothing here is trained. What has been stored in `outputs/` is there again after
+# an interruption: run the cells again.
 
 # %% tags=["setup"]
-# Colab installs the course here; where it is installed already, this cell does nothing.
+# Colab installs here what this notebook needs; what is installed already stays as it is.
 import importlib.util
 import os
 import subprocess
 import sys
 
-if importlib.util.find_spec("codesign") is None:
-    course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", course], check=True)
+course = os.environ.get("CODESIGN_REPO") or "git+https://github.com/ml-codesign/course@v0.1.0"
+packages = {
+    "codesign": course,
+    "capstone": "capstone>=5.0",
+    "unicorn": "unicorn>=2.1",
+    "ziglang": "ziglang>=0.13",
+}
+missing = [packages[name] for name in packages if importlib.util.find_spec(name) is None]
+if missing:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *missing], check=True)
     importlib.invalidate_caches()
 
 # %%
@@ -49,12 +63,17 @@ import numpy as np
 
 from autograder import Lab
 from codesign import checkpoints, cost, native, plot
+from codesign.colab import keep_in_drive
 from codesign.hardware.cortex_m import Firmware, InFlash
 from codesign.hardware.operator_tables import constants, describe
 from codesign.post_training import quantize
 
 plot.theme()
-lab = Lab("lab5_tinyml")
+
+# %%
+KEEP_IN_DRIVE = False  # in Colab: True keeps outputs/ in your Drive, where they outlive the session
+folder = keep_in_drive("lab5_tinyml") if KEEP_IN_DRIVE else None
+lab = Lab("lab5_tinyml", folder=folder or ".")
 
 # %% tags=["parameters"]
 CALIBRATION_IMAGES = 256  # training images behind the range of every activation

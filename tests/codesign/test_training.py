@@ -115,6 +115,44 @@ def test_only_unfinished_epochs_are_run_again(tmp_path):
     assert len(steps) == 3, "two epochs of three steps were stored"
 
 
+@pytest.mark.parametrize(("epochs", "total"), [(3, 9), (2.67, 8)])
+@pytest.mark.parametrize("step", [2, 3, 4, 6, 8])
+def test_a_run_that_was_cut_within_an_epoch_goes_on_there(
+    tmp_path, monkeypatch, step, epochs, total
+):
+    whole, val, stem = fresh(), images(10), tmp_path / "run"
+    expected = fit(whole, val=val, epochs=epochs)
+    monkeypatch.setattr(training, "STORE_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh(), val=val, epochs=epochs, resume=stem, after_step=cut_at(step))
+    restarted, steps = fresh(seed=9), []
+    history = fit(restarted, val=val, epochs=epochs, resume=stem, after_step=steps.append)
+    assert history == expected
+    assert equal(state(restarted), state(whole))
+    assert len(steps) == total - (step - 1)
+
+
+@pytest.mark.parametrize(
+    ("every_s", "expected"), [(10.0, [3, 5, 8, 10]), (0.0, list(range(1, 11)))]
+)
+def test_the_state_is_stored_now_and_then_and_once_after_an_epoch(
+    tmp_path, monkeypatch, every_s, expected
+):
+    """By a clock that ticks four seconds a step, in two epochs of five: ten seconds are three."""
+    now, stored = [0.0], []
+    monkeypatch.setattr(training, "STORE_S", every_s)
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        training, "save_state", lambda stem, settings, step, *_: stored.append(step)
+    )
+
+    def tick(_: nn.Module) -> None:
+        now[0] += 4
+
+    fit(fresh(), images(20), epochs=2, batch_size=4, resume=tmp_path / "run", after_step=tick)
+    assert stored == expected
+
+
 def test_a_finished_run_is_taken_up_without_a_step(tmp_path):
     model, again = fresh(), fresh(seed=9)
     history = fit(model, resume=tmp_path / "run")
@@ -165,6 +203,105 @@ def test_stems_with_a_dot_keep_their_own_state(tmp_path):
     fit(fresh(), resume=tmp_path / "sparse-0.9", after_step=lambda _: steps.append(1))
     assert len(steps) == 9
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sparse-0.8.state", "sparse-0.9.state"]
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "expected"),
+    [
+        (None, False, "cpu"),
+        (None, True, "cuda"),
+        ("cpu", True, "cpu"),
+        (torch.device("cpu"), True, "cpu"),
+        ("cuda:1", False, "cuda:1"),
+    ],
+)
+def test_training_takes_the_device_that_is_asked_for_or_there(
+    monkeypatch, device, available, expected
+):
+    """CUDA itself is not run: the model is told to go there, and stops the test."""
+    gone: list[torch.device] = []
+    plain = nn.Module.to
+
+    def to(model, *args, **options):
+        if args and isinstance(args[0], torch.device):
+            gone.append(args[0])
+            if args[0].type == "cuda":
+                raise InterruptedError
+        return plain(model, *args, **options)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(nn.Module, "to", to)
+    try:
+        fit(fresh(), device=device, epochs=1)
+    except InterruptedError:
+        assert expected != "cpu"
+    assert set(gone) == {torch.device(expected)}
+
+
+def test_the_model_and_what_measures_it_are_on_the_cpu(monkeypatch):
+    """On a device that is none: the network only notes where it was told to go."""
+    seen: dict[str, set[str]] = {"loss": set(), "after_step": set(), "evaluate": set()}
+
+    class Fake(nn.Module):
+        """A network that goes nowhere, and says where it ought to be."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.place = fresh(), "cpu"
+
+        def to(self, *args, **options):
+            self.place = args[0].type if args else self.place
+            return self
+
+        def cpu(self):
+            self.place = "cpu"
+            return self
+
+        def forward(self, x):
+            return self.inner(x)
+
+    def loss(model, x, y):
+        seen["loss"].add(model.place)
+        return training.cross_entropy(model, x, y)
+
+    def evaluate(model, data):
+        seen["evaluate"].add(model.place)
+        return 0.0
+
+    def stop(model, x, y):
+        raise RuntimeError
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *_, **__: x)
+    monkeypatch.setattr(training, "normalize", lambda x: x.float())
+    model = Fake()
+    after_step = lambda model: seen["after_step"].add(model.place)  # noqa: E731
+    fit(model, device="cuda", loss=loss, val=images(10), after_step=after_step)
+    assert seen == {"loss": {"cuda"}, "after_step": {"cpu"}, "evaluate": {"cpu"}}
+    assert model.place == "cpu"
+    with pytest.raises(RuntimeError):
+        fit(model, device="cuda", loss=stop)
+    assert model.place == "cpu"
+
+
+def test_teachers_are_copied_to_the_device_of_the_images_once():
+    teacher, moved = fresh(seed=1).eval(), []
+    plain = nn.Module.to
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            nn.Module, "to", lambda model, place: moved.append(place) or plain(model, place)
+        )
+        loss = training.distillation([teacher])
+        x, y = torch.zeros(2, 3, 32, 32, device="meta"), torch.zeros(2, dtype=torch.long)
+        student = fresh().eval().to("meta")
+        del moved[:]
+        for _ in range(2):
+            assert loss(student, x, y.to("meta")).device.type == "meta"
+    assert moved == [torch.device("meta")]
+    assert next(teacher.parameters()).device.type == "cpu"
 
 
 # --- settings ------------------------------------------------------------------------------------
