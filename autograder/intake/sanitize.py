@@ -59,12 +59,12 @@ def markdown(source: str) -> str:
     """
     try:
         if len(source) > MAX_MARKDOWN:
-            return fenced(source)
+            return _as_written(source)
         if _rendered(source) == _rendered(source, Plain(escape=True)):
             return source
-        return _cleaned(source) or fenced(source)
+        return _cleaned(source) or _as_written(source)
     except Exception:  # nbgrader would stumble over it, too: a missing attachment is enough
-        return fenced(source)
+        return _as_written(source)
 
 
 def _cleaned(source: str) -> str | None:
@@ -98,10 +98,14 @@ def _rendered(source: str, renderer: IPythonRenderer | None = None) -> str:
     return MarkdownWithMath(renderer=renderer or IPythonRenderer(escape=False)).render(source)
 
 
+def _as_written(source: str) -> str:
+    return f"*Shown as it was written:*\n\n{fenced(source)}"
+
+
 def fenced(source: str) -> str:
     """Fence ``source`` as a block of code, which no renderer looks into."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", source)), default=0))
-    return f"*Shown as it was written:*\n\n{fence}\n{source}\n{fence}"
+    return f"{fence}\n{source}\n{fence}"
 
 
 def output(made: NotebookNode) -> NotebookNode:
