@@ -101,7 +101,7 @@ def run(
     row's status is "refused", and a person is asked.
 
     Raises:
-        ValueError: unknown lab or check.
+        ValueError: unknown lab or check, or a check whose rows do not add up to its points.
     """
     definition = find(lab)
     function = definition.check(name)
@@ -112,7 +112,6 @@ def run(
     try:
         with torch.random.fork_rng():  # a check may seed torch; the notebook must not notice
             rows = function(student, Cases(name, dataset, seed), figures)
-        rows = list(scaled(rows, figures, max_points))
     except StudentError as error:
         rows = [failed(name, max_points, str(error)[:MAX_MESSAGE])]
     except MACHINES_FAULT as error:
@@ -121,7 +120,7 @@ def run(
     except Exception as error:  # measuring broke on what the student returned; the judge goes on
         message = f"could not be measured: {type(error).__name__}: {error}"
         rows = [failed(name, max_points, message[:MAX_MESSAGE])]
-    return Verdict(name, tuple(rows), max_points, dataset)
+    return Verdict(name, scaled(rows, figures, max_points), max_points, dataset)
 
 
 def faults(judge: Callable[..., str | None], cases: Iterable[Sequence[Any]]) -> list[str | None]:
