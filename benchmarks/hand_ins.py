@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from autograder.intake.course import Course
 from autograder.reports.commands import HERE, Root, known_lab
 from samples import demo, hand_ins
 
+TESTS = "tests/autograder/intake/test_hand_ins.py"
 HOST = "an empty file, where the host did the lab in labs/"
 
 
@@ -35,16 +37,19 @@ def main(
 ) -> None:
     """Grade each case of LAB and print a table."""
     judges = {"points": root.resolve()} | ({"before": beside.resolve()} if beside else {})
-    found = {name: points(where, root.resolve(), lab, only) for name, where in judges.items()}
-    print(f"| handed in | {' | '.join(reversed(judges))} |\n|---|{'---:|' * len(judges)}")
-    for case in found["points"]:
-        shown = [f"{found[name].get(case, float('nan')):g}" for name in reversed(judges)]
-        print(f"| {case} | {' | '.join(shown)} |", flush=True)
+    cases = [case for case in hand_ins.CASES if only in case.name]
+    found = {name: points(where, root.resolve(), lab, cases) for name, where in judges.items()}
+    heads = ("handed in", *reversed(judges), f"test in `{TESTS}`")
+    print(f"| {' | '.join(heads)} |\n|---|{'---:|' * len(judges)}---|")
+    for case in [*(case.name for case in cases), HOST]:
+        shown = [f"{found[name][case]:g}" for name in reversed(judges)]
+        test = "test_what_lies_in_labs_is_no_base" if case == HOST else "test_the_answers_arrive"
+        print(f"| {case} | {' | '.join(shown)} | `{test}` |", flush=True)
 
 
-def points(judge: Path, root: Path, lab: str, only: str) -> dict[str, float]:
+def points(judge: Path, root: Path, lab: str, cases: Sequence[hand_ins.HandIn]) -> dict[str, float]:
     """The points of every case, by the judge in the checkout ``judge``."""
-    students = {f"s{n:02}": case for n, case in enumerate(hand_ins.CASES) if only in case.name}
+    students = {f"s{n:02}": case for n, case in enumerate(cases)}
     with tempfile.TemporaryDirectory(prefix="hand-ins-") as folder:
         course = demo.lay_out(root, Path(folder) / "course", lab)
         release.release(course.root, lab)

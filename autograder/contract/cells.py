@@ -1,9 +1,12 @@
-"""Read nbgrader's metadata of a cell: its id, and whether it is a solution or a check."""
+"""Read the metadata of cells and notebooks: nbgrader's, and what intake tells the judge."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+INTAKE = "codesign_intake"  # metadata of a notebook in which intake speaks to the judge
+NOT_ACCEPTED = "the notebook was not accepted"  # what its reason begins with
 OWN = "codesign_own"  # metadata of a cell that the student added, set by intake alone
 
 
@@ -27,3 +30,8 @@ def is_judged(cell: Any) -> bool:
 def is_own(cell: Any) -> bool:
     """Tell whether intake took this cell over as one of the student's own."""
     return cell.cell_type == "code" and bool(cell.metadata.get(OWN))
+
+
+def told(notebook: Any) -> Mapping[str, Any]:
+    """What intake said: ``notes``, whether it ``refused``, cells ``waiting`` for a person."""
+    return notebook.metadata.get(INTAKE, {"notes": [], "refused": False, "waiting": []})

@@ -55,9 +55,9 @@ def judge(
         only: judge these checks alone (for the proof); None: all.
         dataset: the image set; None: what the submission holds.
     """
-    if accept.told(notebook)["refused"]:
+    if cells.told(notebook)["refused"]:
         said = list(problems)
-        reason = next((note for note in said if note.startswith(accept.NOT_ACCEPTED)), said[-1])
+        reason = next((note for note in said if note.startswith(cells.NOT_ACCEPTED)), said[-1])
         return verdict_cells.refuse(notebook, lab, said, reason)
     pinned = dataset or os.environ.get(DATASET)
     chosen = accept.choose_dataset(outputs, pinned, datasets.choose()[0])

@@ -28,8 +28,9 @@ from nbgrader.utils import determine_grade
 from autograder.contract import cells
 from autograder.contract.environment import DATABASE
 from autograder.grading import verdict_cells
-from autograder.intake import accept, folders, release
+from autograder.intake import folders, release
 from autograder.intake.course import Course, secret_seed
+from autograder.intake.transplant import transplant
 from autograder.sandbox.isolation import isolation
 
 TABLES = """<style>
@@ -53,7 +54,7 @@ class IntakeExporter(NotebookExporter):
         coursedir = converter.coursedir
         course = Course(Path(coursedir.root), converter.config, coursedir)
         base = release.base(course, resources["nbgrader"]["assignment"])
-        taken = accept.transplant(base, Path(filename))
+        taken = transplant(base, Path(filename))
         return self.from_notebook_node(taken.notebook, resources=resources, **kw)
 
 
@@ -73,7 +74,7 @@ class Judge(NbGraderPreprocessor):
             Path(submission) / "outputs",
             seed=secret_seed(Path(coursedir.root)),
             isolated=isolation(),
-            problems=accept.told(nb)["notes"],
+            problems=cells.told(nb)["notes"],
         )
         _remove_files(coursedir, lab, info["student"])
         return nb, resources
@@ -146,7 +147,7 @@ class SaveScores(SaveAutoGrades):
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         """Record all cells."""
-        self.waiting = set(accept.told(nb)["waiting"])
+        self.waiting = set(cells.told(nb)["waiting"])
         return super().preprocess(nb, resources)
 
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> tuple[Any, Any]:

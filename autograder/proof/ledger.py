@@ -4,7 +4,7 @@ A line is a reference, a release, a mutant or a valid solution on one dataset. I
 again while nothing that it depends on has changed: check, targets, answer, release, reference,
 artifacts, checkpoints, versions of the libraries, and every module of the judge and the course
 library that its checks or its notebook import, however deep. Comments and docstrings do not count,
-nor does what only draws: no verdict looks at a figure.
+nor does what only draws, nor how intake makes the notebook, which is an input itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
 from autograder.contract.definition import LabDefinition
@@ -33,7 +32,16 @@ ALWAYS = (  # what judges any line; the fork server is started by its path
     "autograder.sandbox.fork_server",
     "autograder.proof.prove",
 )
-DRAWING = frozenset({"codesign.plot"})
+# What no verdict looks at: figures; and what makes the notebook that runs, which is hashed itself.
+WITHOUT = frozenset(
+    {
+        "codesign.plot",
+        *(
+            f"autograder.intake.{name}"
+            for name in ("answers", "archive", "packing", "reading", "release", "transplant")
+        ),
+    }
+)
 LIBRARIES = ("torch", "numpy", "safetensors", "ziglang", "unicorn", "capstone", "onnxruntime")
 SOURCES = {".c", ".h", ".ld", ".toml"}  # beside Python
 FILE = "ledger.json"
@@ -64,23 +72,23 @@ def name_of(dataset: str, line: str) -> str:
     return f"{dataset}: {line}"
 
 
-def base(lab: LabDefinition, reference: Path, release: NotebookNode, dataset: str) -> str:
+def base(lab: LabDefinition, notebook: NotebookNode, release: NotebookNode, outputs: Path) -> str:
     """Return a digest of everything but the answer that a line of ``lab`` depends on.
 
     Args:
-        reference: the solution notebook, with ``outputs/`` beside it.
+        notebook: what runs: the release with the reference's answers.
         release: what students get; see :func:`autograder.intake.release.base`.
+        outputs: the reference's artifacts, in a folder named like their image set.
     """
-    digest = hashlib.sha256(f"{lab.name} {dataset} {versions()}".encode())
-    notebooks = [_code(nbformat.read(reference, as_version=4)), _code(release)]
+    digest = hashlib.sha256(f"{lab.name} {outputs.name} {versions()}".encode())
+    notebooks = [_code(notebook), _code(release)]
     modules = [*ALWAYS, *named_in("\n".join(notebooks))]
-    files = {*imported(modules, _own(lab), without=DRAWING), *_sources(lab)}
+    files = {*imported(modules, _own(lab), without=WITHOUT), *_sources(lab)}
     for path in sorted(files):
         digest.update(f"{path.name}\0{meaning(path)}\0".encode())
     for text in notebooks:
         digest.update(text.encode() + b"\0")
-    stored = (reference.parent / "outputs" / dataset).glob("*")
-    for path in sorted(path for path in stored if path.is_file()):
+    for path in sorted(path for path in outputs.glob("*") if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -22,8 +22,9 @@ from tqdm.auto import tqdm
 from autograder.contract.definition import LabDefinition, find
 from autograder.contract.verdict import Verdict
 from autograder.grading import judge
-from autograder.intake import accept, release
+from autograder.intake import release
 from autograder.intake.course import Course
+from autograder.intake.transplant import transplant
 from autograder.proof import ledger
 from autograder.proof.bench import PROOF_SEED, bench
 from autograder.proof.mutants import Mutant, Valid
@@ -76,7 +77,10 @@ def prove(
     if not reference.exists() or not outputs.is_dir():
         raise FileNotFoundError(f"{lab} has no reference notebook or artifacts in {outputs}")
     released = release.base(course, lab)
-    base = ledger.base(definition, reference, released, dataset)
+    taken = transplant(released, reference)
+    if taken.notes:
+        raise ValueError(f"{reference}: {taken.notes}")
+    base = ledger.base(definition, taken.notebook, released, outputs)
     answers = answers_on(definition, dataset, everything=everything)
     empty = [Line("reference", "", dataset), Line("release", "", dataset)]
     lines = [*empty, *(Line(answer.name, answer.check, dataset) for answer in answers)]
@@ -87,9 +91,6 @@ def prove(
     if 1 in wanted:
         lines[1] = _untouched(released, lab, dataset, isolated, keys[1])
     if wanted - {1}:
-        taken = accept.transplant(released, reference)
-        if taken.notes:
-            raise ValueError(f"{reference}: {taken.notes}")
         with bench(taken.notebook, lab, outputs, isolated) as place:
             full = place.judge({})
             lines[0] = _line(lines[0], full, _reference_fault(full))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autograder.contract import show
-from autograder.intake import accept
+from autograder.intake import answers
 from autograder.reports import roster
 from autograder.reports.page import plain
 from autograder.reports.roster import Entry
@@ -91,11 +91,11 @@ def _refused(entry: Entry) -> list[Item]:
 
 def _lost(entry: Entry) -> list[Item]:
     """Answers that intake could not find; the judge took them for unwritten."""
-    lost = [note for note in entry.problems if note.startswith(accept.LOST)]
+    lost = [note for note in entry.problems if note.startswith(answers.LOST)]
     if not lost or roster.is_refused(entry) or _seen(entry):
         return []
     return [
-        Item(LOST, entry.student, why="; ".join(note.removeprefix(accept.LOST) for note in lost))
+        Item(LOST, entry.student, why="; ".join(note.removeprefix(answers.LOST) for note in lost))
     ]
 
 

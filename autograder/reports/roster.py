@@ -13,10 +13,10 @@ from typing import Any
 
 from nbgrader.api import BaseCell, Grade, SubmittedAssignment, SubmittedNotebook
 
+from autograder.contract.cells import NOT_ACCEPTED
 from autograder.contract.definition import find
 from autograder.grading import records
 from autograder.grading.records import Graded
-from autograder.intake import accept
 from autograder.intake.course import Course, find_assignment
 
 GRADED, WAITING, ABSENT = "graded", "not graded yet", "handed in nothing"
@@ -184,4 +184,4 @@ def rows(entry: Entry) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 def is_refused(entry: Entry) -> bool:
     """Whether the judge could not judge: it lost the submission, or the notebook is none."""
     lost = any(row["status"] == "refused" for _, row in rows(entry))
-    return lost or any(p.startswith(accept.NOT_ACCEPTED) for p in entry.problems)
+    return lost or any(p.startswith(NOT_ACCEPTED) for p in entry.problems)

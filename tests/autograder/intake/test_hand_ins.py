@@ -7,6 +7,7 @@ two of these cases are graded there end to end.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import nbformat
 import pytest
 
 from autograder.contract.cells import grade_id, is_own, is_solution
-from autograder.intake import accept, release
+from autograder.intake import release
 from autograder.intake.answers import plain
-from autograder.intake.course import Course
+from autograder.intake.course import Course, NotReleased
+from autograder.intake.transplant import is_by_hand, transplant
 from samples import hand_ins
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +67,7 @@ def answers(notebook):
 def test_the_answers_arrive(case, lab, tmp_path):
     base, notebook = lab
     case.write(notebook, tmp_path / "handed_in.ipynb")
-    taken = accept.transplant(base, tmp_path / "handed_in.ipynb")
+    taken = transplant(base, tmp_path / "handed_in.ipynb")
     told = "; ".join(taken.notes)
     assert case.told in told
     assert bool(told) == bool(case.told)
@@ -87,20 +89,20 @@ def test_the_answers_arrive(case, lab, tmp_path):
 def test_reflections_of_what_cannot_be_read_wait_for_a_person(case, lab, tmp_path):
     base, notebook = lab
     case.write(notebook, tmp_path / "handed_in.ipynb")
-    taken = accept.transplant(base, tmp_path / "handed_in.ipynb")
-    assert set(taken.waiting) == {grade_id(c) for c in base.cells if accept.is_by_hand(c)}
+    taken = transplant(base, tmp_path / "handed_in.ipynb")
+    assert set(taken.waiting) == {grade_id(c) for c in base.cells if is_by_hand(c)}
     assert len(taken.waiting) == 3
 
 
 def test_both_versions_of_a_reflection_are_there_for_the_person(lab, tmp_path):
     base, notebook = lab
     changed = copy.deepcopy(notebook)
-    cell = next(c for c in changed.cells if accept.is_by_hand(c))
+    cell = next(c for c in changed.cells if is_by_hand(c))
     other = copy.deepcopy(cell)
     other.id, other.source = "other", cell.source + " And <b>more</b>."
     changed.cells.append(other)
     nbformat.write(changed, tmp_path / "two.ipynb")
-    taken = accept.transplant(base, tmp_path / "two.ipynb")
+    taken = transplant(base, tmp_path / "two.ipynb")
     assert taken.waiting == (grade_id(cell),)
     page = "\n".join(c.source for c in taken.notebook.cells)
     assert page.count("In my own words.") == 3 + 2
@@ -110,10 +112,30 @@ def test_both_versions_of_a_reflection_are_there_for_the_person(lab, tmp_path):
 def test_a_missing_reflection_waits_and_an_untouched_one_does_not(lab, tmp_path):
     base, notebook = lab
     changed = copy.deepcopy(notebook)
-    missing, untouched, _ = [c for c in changed.cells if accept.is_by_hand(c)]
+    missing, untouched, _ = [c for c in changed.cells if is_by_hand(c)]
     untouched.source = notebook.metadata[hand_ins.STUBS][grade_id(untouched)]
     changed.cells.remove(missing)
     nbformat.write(changed, tmp_path / "missing.ipynb")
-    taken = accept.transplant(base, tmp_path / "missing.ipynb")
+    taken = transplant(base, tmp_path / "missing.ipynb")
     assert taken.waiting == (grade_id(missing),)
     assert f"no cell {grade_id(missing)!r}" in "".join(taken.notes)
+
+
+def test_what_lies_in_labs_is_no_base(lab, tmp_path):
+    """A host who did the lab in ``labs/``: what others leave out is not taken from there."""
+    base, notebook = lab
+    root = tmp_path / "course"
+    name = next(lab for lab in LABS if release.base(Course.at(ROOT), lab) == base)
+    for path in (Path("nbgrader_config.py"), Path("solutions") / name / f"{name}.ipynb"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, root / path)
+    released = root / "labs" / name / f"{name}.ipynb"
+    released.parent.mkdir(parents=True)
+    nbformat.write(notebook, released)
+    course = Course.at(root)
+    assert release.base(course, name) == base
+    (root / "solutions" / name / f"{name}.ipynb").unlink()
+    with pytest.raises(NotReleased, match="was written into"):
+        release.base(course, name)
+    nbformat.write(base, released)
+    assert release.base(course, name) == base

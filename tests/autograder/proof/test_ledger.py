@@ -13,6 +13,7 @@ from autograder.contract import artifacts, rows
 from autograder.contract.definition import find, register
 from autograder.intake import release
 from autograder.intake.course import Course
+from autograder.intake.transplant import transplant
 from autograder.proof import ledger, prove
 from autograder.proof.mutants import forged, valid, wrong
 from autograder.sandbox import bubblewrap
@@ -94,15 +95,16 @@ def test_the_second_image_set_proves_what_is_measured_on_images():
     assert {answer.check for answer in some} == {"int8_model", "w4_model", "w4a4_model"}
 
 
-def lab_notebooks(name):
-    """The reference's path, and the release."""
-    course = Course.at(ROOT)
-    return ROOT / "solutions" / name / f"{name}.ipynb", release.base(course, name)
+def inputs(course, name):
+    """What a lab's lines depend on beside its code: notebook, release, artifacts on glyphs."""
+    folder = course.root / "solutions" / name
+    released = release.base(course, name)
+    notebook = transplant(released, folder / f"{name}.ipynb").notebook
+    return notebook, released, folder / "outputs" / "glyphs"
 
 
 def base(course):
-    reference = course.root / "solutions" / LAB / f"{LAB}.ipynb"
-    return ledger.base(find(LAB), reference, release.base(course, LAB), "glyphs")
+    return ledger.base(find(LAB), *inputs(course, LAB))
 
 
 def test_the_key_of_all_lines_holds_reference_release_and_artifacts(course, toy):
@@ -132,10 +134,10 @@ COUNTED = [
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_change_of_what_a_check_uses_changes_every_line(name, monkeypatch):
     lab = find("lab2_quantization")
-    where = lab_notebooks(lab.name)
-    before, real = ledger.base(lab, *where, "glyphs"), ledger.meaning
+    where = inputs(Course.at(ROOT), lab.name)
+    before, real = ledger.base(lab, *where), ledger.meaning
     monkeypatch.setattr(ledger, "meaning", lambda p: real(p) + "x" * (p == ROOT / name))
-    assert ledger.base(lab, *where, "glyphs") != before
+    assert ledger.base(lab, *where) != before
 
 
 @pytest.mark.parametrize(
@@ -150,11 +152,11 @@ def test_a_change_of_what_a_check_uses_changes_every_line(name, monkeypatch):
 )
 def test_a_change_of_something_else_changes_none(name, monkeypatch):
     lab = find("lab2_quantization")
-    where = lab_notebooks(lab.name)
-    before, real = ledger.base(lab, *where, "glyphs"), ledger.meaning
+    where = inputs(Course.at(ROOT), lab.name)
+    before, real = ledger.base(lab, *where), ledger.meaning
     assert (ROOT / name).is_file()
     monkeypatch.setattr(ledger, "meaning", lambda p: real(p) + "x" * (p == ROOT / name))
-    assert ledger.base(lab, *where, "glyphs") == before
+    assert ledger.base(lab, *where) == before
 
 
 def test_comments_and_docstrings_do_not_count_and_code_does(tmp_path):
