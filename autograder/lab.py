@@ -174,8 +174,12 @@ class Lab:
         if reasons and not anyway:
             raise NotPackaged("; ".join([*reasons, "package(anyway=True) packs it all the same"]))
         part = target.with_suffix(".part")
-        part.write_bytes(packing.archived(self.name, content, outputs))
-        part.replace(target)
+        packed = packing.archived(self.name, content, outputs)
+        try:
+            part.write_bytes(packed)
+            part.replace(target)
+        except OSError as error:
+            raise NotPackaged(f"{target} cannot be written: {error.strerror}") from None
         print(f"{target} ({target.stat().st_size / 2**20:.1f} MiB): hand in this file")
         colab.download(target)
         return target

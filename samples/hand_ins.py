@@ -16,7 +16,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from autograder.contract.cells import grade_id, is_solution
 from autograder.intake import release
@@ -213,6 +213,48 @@ def _beside_its_stub(notebook: NotebookNode) -> None:
     cell.source = notebook.metadata[STUBS][grade_id(cell)]
 
 
+def _written(notebook: NotebookNode, below: bool) -> None:
+    """A written answer in a cell of its own below the question, or split by it."""
+    cell = next(c for c in notebook.cells if c.cell_type == "markdown" and is_solution(c))
+    text = cell.source
+    cell.source = notebook.metadata[STUBS][grade_id(cell)] if below else text[: -len(" words.")]
+    notebook.cells.insert(notebook.cells.index(cell) + 1, new_markdown_cell("And in other words."))
+
+
+def _merged(notebook: NotebookNode) -> None:
+    """Two answers in one cell, as "merge cells" leaves them."""
+    code = [c for c in notebook.cells if is_solution(c) and c.source.startswith("def ")]
+    code[0].source += f"\n\n\n{code[1].source}"
+    notebook.cells.remove(code[1])
+
+
+def _in_check(notebook: NotebookNode) -> None:
+    """The answer in the cell of its check, the given one left as it was."""
+    cell = answer(notebook)
+    check = next(c for c in notebook.cells[_place(notebook) :] if c.source.startswith("lab.check"))
+    check.source = f"{cell.source}\n\n{check.source}"
+    cell.source = notebook.metadata[STUBS][grade_id(cell)]
+
+
+def _moved(notebook: NotebookNode) -> None:
+    """A helper in a cell of one's own, and the last cell dragged to the top."""
+    _with_helper(notebook)
+    notebook.cells.insert(1, notebook.cells.pop())
+
+
+def _switched_off(notebook: NotebookNode) -> None:
+    """An older try kept below as a raw cell."""
+    cell = copy.deepcopy(answer(notebook))
+    cell.source, cell.id, cell.cell_type = cell.source + "\n# older", "older", "raw"
+    notebook.cells.insert(_place(notebook) + 1, cell)
+
+
+def _packaged(notebook: NotebookNode) -> None:
+    """``lab.package()`` without the mark of a comment: what everybody does in the end."""
+    cell = next(c for c in notebook.cells if c.source.startswith("# lab.package()"))
+    cell.source = cell.source.removeprefix("# ")
+
+
 DRIVE = "from google.colab import drive\ndrive.mount('/content/drive')"
 CASES = (
     HandIn("as it is"),
@@ -253,6 +295,14 @@ CASES = (
     HandIn("%%time", _prepended("%%time")),
     HandIn("drive.mount in the answer", _prepended(DRIVE)),
     HandIn("answer beside its stub", _beside_its_stub, told="in a cell of your own"),
+    HandIn("written answer below", lambda n: _written(n, below=True), told="continued"),
+    HandIn("written answer split", lambda n: _written(n, below=False), told="continued"),
+    HandIn("two answers merged", _merged, told="defined in another cell"),
+    HandIn("answer in its check's cell", _in_check, told="in a cell of your own"),
+    HandIn("a cell moved, a helper not", _moved),
+    HandIn("an older try as a raw cell", _switched_off),
+    HandIn("a scratch copy below", _again(lambda text: "help(max)"), told="joined in order"),
+    HandIn("lab.package() run", _packaged),
     HandIn("an empty file", encode=lambda text: b"", keeps=False, told="an empty file"),
     HandIn("a web page", encode=lambda text: b"<!DOCTYPE html>", keeps=False, told="a web page"),
 )

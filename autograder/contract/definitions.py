@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from types import TracebackType
@@ -17,7 +18,8 @@ from typing import Any
 
 DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 COMPUTING = (ast.Call, ast.Await, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-MAGIC = ("%", "!")
+MAGIC = re.compile(r"^\s*[%!?]|\?\s*$")  # a line of its own; help, too
+ASSIGNED = re.compile(r"^(\s*[\w, ]+=\s*)[%!]")  # what a magic or the shell says
 
 
 def run(source: str, *, rest: bool) -> None:
@@ -25,12 +27,13 @@ def run(source: str, *, rest: bool) -> None:
 
     Args:
         rest: only those below the statement that has just failed or was interrupted, and of these
-            what is not bound yet; False: all of them.
+            what is not bound yet; False: all of them, as where that statement cannot be told.
     """
     namespace = vars(sys.modules["__main__"])
     after = _failed_at(getattr(sys, "last_traceback", None), namespace) if rest else 0
     for statement in defining(source):
-        if statement.lineno > after and not (rest and names(statement) <= namespace.keys()):
+        stays = rest and after > 0 and names(statement) <= namespace.keys()
+        if statement.lineno > after and not stays:
             with contextlib.suppress(Exception):
                 code = ast.Module([statement], type_ignores=[])
                 exec(compile(code, "<definitions>", "exec"), namespace)
@@ -52,10 +55,13 @@ def parsed(source: str) -> list[ast.stmt]:
 
 def without_magics(source: str) -> str:
     """A cell's Python, line by line: magics and shell commands do nothing."""
-    return "\n".join(
-        f"{line[: len(line) - len(line.lstrip())]}pass" if line.lstrip().startswith(MAGIC) else line
-        for line in source.split("\n")
-    )
+    return "\n".join(map(_without_magic, source.split("\n")))
+
+
+def _without_magic(line: str) -> str:
+    if MAGIC.search(line):
+        return f"{line[: len(line) - len(line.lstrip())]}pass"
+    return ASSIGNED.sub(r"\1None #", line)
 
 
 def names(statement: ast.stmt) -> set[str]:
@@ -72,14 +78,33 @@ def names(statement: ast.stmt) -> set[str]:
 
 def _defines(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Assign | ast.AnnAssign):
-        computed = statement.value is None or any(
-            isinstance(part, COMPUTING) for part in ast.walk(statement.value)
-        )
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return not computed and all(isinstance(target, ast.Name) for target in targets)
+        return (
+            statement.value is not None
+            and not _computes(statement.value)
+            and all(map(_is_name, targets))
+        )
     if isinstance(statement, ast.Try):
         return all(map(_defines_or_passes, _inner(statement)))
     return isinstance(statement, DEFINING)
+
+
+def _is_name(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) or (
+        isinstance(target, ast.Tuple | ast.List) and all(map(_is_name, target.elts))
+    )
+
+
+def _computes(value: ast.AST) -> bool:
+    """Whether a value takes more than constants and names; the body of a lambda does not run."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, COMPUTING):
+            return True
+        if not isinstance(part, ast.Lambda):
+            waiting += ast.iter_child_nodes(part)
+    return False
 
 
 def _defines_or_passes(statement: ast.stmt) -> bool:

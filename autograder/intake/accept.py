@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from autograder.contract.files import (
     ExchangeError,
     read_file,
 )
-from autograder.intake import archive
 from autograder.intake.answers import REPAIRED
+from autograder.intake.content import found_in
 from autograder.intake.transplant import transplant
 from codesign.places import DATASETS
 
@@ -33,6 +32,7 @@ STUDENT_ID = re.compile(
 )  # a folder's name; formgrader shows it raw
 MAX_FILES = 200
 MAX_SUBMISSION_BYTES = 128 * 2**20  # of artifacts for one image set
+MAX_OTHERS = 5  # notebooks that may hold the work where the named one does not
 MAX_PROBLEMS = 20  # of one kind that are told
 
 
@@ -89,32 +89,27 @@ class Submission:
     timestamp: bytes | None = None
 
 
-def find_notebook(folder: Path, name: str) -> tuple[Path, str]:
-    """The notebook of a submission: ``name``, else the only one there; and what to say about it."""
-    path = folder / name
-    others = sorted(folder.glob("*.ipynb")) if folder.is_dir() else []
-    if os.path.lexists(path) or len(others) != 1:
-        return path, ""
-    return others[0], f"{REPAIRED}{others[0].name!r} was taken for {name}"
-
-
 def submission(base: NotebookNode, lab: str, handed_in: Path) -> Submission:
     """Accept the submission in ``handed_in``; whatever is wrong with it becomes a problem.
 
     Args:
         base: the release; see :func:`autograder.intake.release.base`.
     """
-    notebook = f"{lab}.ipynb"
     with tempfile.TemporaryDirectory(prefix="codesign-intake-") as folder:
-        content, problems = _content(handed_in, Path(folder) / "unpacked", notebook)
-        path, renamed = find_notebook(content, notebook)
-        problems += [renamed] * bool(renamed)
-        taken = transplant(base, path)
+        content = found_in(handed_in, Path(folder) / "unpacked", lab)
+        taken = transplant(base, content.notebook)
+        problems = [*content.notes]
+        if not taken.written and content.others:
+            tried = [(p, transplant(base, p)) for p in content.others[:MAX_OTHERS]]
+            written = [(path, other) for path, other in tried if other.written]
+            if len(written) == 1:
+                [(path, taken)] = written
+                problems.append(f"{REPAIRED}nothing is written in it: {path.name} counts")
         problems += taken.notes
         found: dict[str, bytes] = {}
         for dataset in DATASETS:
             target = Path(folder) / dataset
-            problems += copy_artifacts(content / "outputs" / dataset, target)
+            problems += copy_artifacts(content.outputs / dataset, target)
             files = sorted(target.iterdir())
             found |= {f"{dataset}/{path.name}": path.read_bytes() for path in files}
     try:
@@ -122,20 +117,3 @@ def submission(base: NotebookNode, lab: str, handed_in: Path) -> Submission:
     except ExchangeError:
         stamp = None
     return Submission(taken.notebook, found, tuple(problems), stamp)
-
-
-def _content(submission: Path, folder: Path, notebook: str) -> tuple[Path, list[str]]:
-    """The submission as a folder: itself, or its archive unpacked where it holds nothing else."""
-    packed = (submission / notebook).with_suffix(".zip")
-    others = sorted(submission.glob("*.zip")) if submission.is_dir() else []
-    if not os.path.lexists(packed) and len(others) == 1:
-        packed = others[0]
-    if sorted(submission.glob("*.ipynb")) or not os.path.lexists(packed):
-        return submission, []
-    folder.mkdir()
-    try:
-        said = archive.unpack(read_file(packed, archive.MAX_ARCHIVE_BYTES), folder, notebook)
-        return folder, [p if p.startswith(REPAIRED) else f"{packed.name}: {p}" for p in said]
-    except ExchangeError as error:
-        shutil.rmtree(folder)
-        return folder, [f"{packed.name} was not accepted: {error}"]

@@ -7,6 +7,7 @@ cells (``release.json`` beside the lab's targets), and neither nbgrader nor nbfo
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
@@ -22,7 +23,8 @@ from autograder.contract import artifacts, definition
 from autograder.contract.definition import find
 from autograder.contract.files import ARTIFACT_NAME, ExchangeError
 from autograder.intake import answers, reading
-from autograder.intake.answers import Answers, Cell, Slot, plain
+from autograder.intake.answers import Answers
+from autograder.intake.pieces import Cell, Slot, parsed, plain
 from codesign.places import DATASETS
 
 RELEASE = "release.json"
@@ -112,7 +114,7 @@ def look(
     found = answers.find(base, cells)
     slots = answers.slots(base)
     stubs = tuple(s.name for s in slots if s.is_empty(found.sources.get(s.name, "-")))
-    written = tuple(name for name in found.sources if name not in stubs)
+    written = tuple(n for n in (*found.sources, *found.elsewhere) if n not in stubs)
     unsaved = tuple(s.name for s in slots if _is_unsaved(s, cells, history))
     here = {name: _artifacts(outputs / name) for name in DATASETS}
     seen = Seen(found, written, stubs, unsaved, here)
@@ -129,8 +131,8 @@ def _reasons(lab: str, seen: Seen, slots: Sequence[Slot], cells: Sequence[Cell])
         reasons.append("every answer is as it was handed out, and there is no artifact")
     if seen.unsaved:
         reasons.append(
-            f"the file on disk is older than what you ran ({', '.join(seen.unsaved)}): save the "
-            "notebook first, or run these cells again as they are there"
+            f"the file on disk is older than what you ran ({', '.join(seen.unsaved)}), or differs "
+            "from it: save the notebook first, or run these cells again as they are there"
         )
     return reasons
 
@@ -141,13 +143,25 @@ def _fits(lab: str, cells: Sequence[Cell]) -> bool:
 
 
 def _is_unsaved(slot: Slot, cells: Sequence[Cell], history: Sequence[str]) -> bool:
-    """Whether what was last run for an answer is in no cell of the file."""
-    ran = [text for text in history if answers.begins(Cell("code", text), slot)]
-    return (
-        bool(ran)
-        and slot.kind == "code"
-        and not any(plain(ran[-1]) in plain(cell.source) for cell in cells)
-    )
+    """Whether nothing that was run for an answer is in the file, by its statements."""
+    ran = [text for text in history if slot.begun_by(Cell("code", text))]
+    if not ran or slot.kind != "code":
+        return False
+    whole = {_meaning(cell.source) for cell in cells} | {cell.plain for cell in cells}
+    parts = {part for cell in cells for part in _parts(cell.source)}
+    return not any(_meaning(text) in whole or _parts(text) & parts for text in ran[-1:])
+
+
+def _meaning(text: str) -> str:
+    """A text without comments, where it is Python."""
+    body = parsed(text)
+    return ast.dump(ast.Module(body, [])) if body else plain(text)
+
+
+def _parts(text: str) -> set[str]:
+    """Functions and classes of a text: what is left of it when its cell is split."""
+    named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {ast.dump(node) for node in parsed(text) if isinstance(node, named)}
 
 
 def _artifacts(folder: Path) -> frozenset[str]:
@@ -207,7 +221,7 @@ def archived(lab: str, notebook: bytes, outputs: Path) -> bytes:
         NotPackaged: more bytes than intake allows.
     """
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         archive.writestr(f"{lab}.ipynb", _without_plots(notebook))
         for path in (path for name in DATASETS for path in sorted((outputs / name).glob("*"))):
             if path.is_file() and ARTIFACT_NAME.fullmatch(path.name):

@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from autograder.contract.files import ExchangeError
-from autograder.intake.answers import Cell
+from autograder.intake.pieces import Cell
 
 MAX_CELLS = 5_000
 MAX_BYTES = 20 * 2**20  # of all sources together
@@ -37,7 +37,7 @@ def cells(data: bytes) -> list[Cell]:
         raise ExchangeError(f"{values:,} values; allowed: {MAX_VALUES:,} (clear its outputs)")
     content = _parsed(text(data))
     found = content.get("cells") if isinstance(content, dict) else None
-    if isinstance(content, dict) and "worksheets" in content:
+    if isinstance(content, dict) and "worksheets" in content and "cells" not in content:
         raise ExchangeError("a notebook in nbformat 3; allowed: nbformat 4 (open and save it anew)")
     if not isinstance(found, list):
         raise ExchangeError("JSON without cells; allowed: a notebook (nbformat 4)")
@@ -82,7 +82,9 @@ def _cell(entry: dict[str, Any]) -> Cell:
     ids = [one for one in (entry.get("id"), metadata.get("id")) if isinstance(one, str)]
     source = entry.get("source", "")
     if isinstance(source, list):
-        source = "".join(part for part in source if isinstance(part, str))
+        parts = [part for part in source if isinstance(part, str)]
+        kept = any(part.endswith(("\n", "\r")) for part in parts[:-1])
+        source = ("" if kept else "\n").join(parts)  # some write lines without their ends
     source = source if isinstance(source, str) else ""
     source = source.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
     kind = entry.get("cell_type")

@@ -36,12 +36,14 @@ class Transplanted:
         notes: why it was refused, what was repaired, what is missing (empty: nothing of these).
         refused: it could not be read, and nothing of it runs.
         waiting: cells for a person that she must see although they look untouched.
+        written: how many answers hold work.
     """
 
     notebook: NotebookNode
     notes: tuple[str, ...] = ()
     refused: bool = False
     waiting: tuple[str, ...] = ()
+    written: int = 0
 
 
 def transplant(base: NotebookNode, submitted: Path) -> Transplanted:
@@ -62,16 +64,20 @@ def transplant(base: NotebookNode, submitted: Path) -> Transplanted:
         return _told(Transplanted(notebook, (reason,), True, tuple(by_hand)))
     problems = _put(notebook, found)
     notes = [
-        *(f"{REPAIRED}{repair}" for repair in found.repairs),
         *problems.values(),
+        *(f"{REPAIRED}{repair}" for repair in found.repairs),
         *_of_given_cells(base, found),
     ]
+    seen = {*problems, *found.versions, *_beside_own_cells(base, found)}
     lost = [
         name
         for cell in notebook.cells
-        if (name := grade_id(cell)) and is_by_hand(cell) and name in {*problems, *found.versions}
+        if (name := grade_id(cell)) and is_by_hand(cell) and name in seen
     ]
-    return _told(Transplanted(notebook, tuple(notes), waiting=tuple(lost)))
+    slots = {slot.name: slot for slot in answers.slots(base.cells)}
+    written = sum(not slots[name].is_empty(text) for name, text in found.sources.items())
+    written += len(found.elsewhere)
+    return _told(Transplanted(notebook, tuple(notes), waiting=tuple(lost), written=written))
 
 
 def is_by_hand(cell: Any) -> bool:
@@ -86,6 +92,12 @@ def _told(done: Transplanted) -> Transplanted:
         "waiting": list(done.waiting),
     }
     return done
+
+
+def _beside_own_cells(base: NotebookNode, found: Answers) -> set[str]:
+    """Answers in whose place a cell of the student's own stands directly below."""
+    places = {place for place, _ in found.own}
+    return {grade_id(cell) or "" for at, cell in enumerate(base.cells, 1) if at in places}
 
 
 def _put(notebook: NotebookNode, found: Answers) -> dict[str, str]:
@@ -108,6 +120,8 @@ def _put(notebook: NotebookNode, found: Answers) -> dict[str, str]:
         text = found.sources.get(name)
         if text is not None and len(text) > MAX_CELL_CHARACTERS:
             problems[name] = f"{LOST}cell {name!r} has {len(text):,} characters: too many"
+        elif name in found.elsewhere:
+            cell.source = ""  # its stub would undo what another cell defines
         elif text is not None:
             cell.source = sanitize.markdown(text) if cell.cell_type == "markdown" else text
         if name in found.versions:
@@ -119,7 +133,9 @@ def _put(notebook: NotebookNode, found: Answers) -> dict[str, str]:
 
 def _versions(name: str, texts: Iterable[str]) -> NotebookNode:
     """A cell for the person who grades: all that had one id, as it was written."""
-    kept = "\n\n".join(sanitize.fenced(text[: sanitize.MAX_MARKDOWN]) for text in texts)
+    most = sanitize.MAX_MARKDOWN
+    shown = [text if len(text) <= most else f"{text[:most]}\n[cut here]" for text in texts]
+    kept = "\n\n".join(map(sanitize.fenced, shown))
     return new_markdown_cell(f"Every cell that had the id of `{name}`:\n\n{kept}")
 
 

@@ -22,6 +22,11 @@ except ImportError:
     missing_module = None
 %matplotlib inline
 !rm -rf something
+f?
+files = !ls
+timed = %timeit -o f(1)
+h = lambda n: print(n)
+X, (Y, Z) = 1, (2, 3)
 def f(x):
     return A
 class G:
@@ -46,7 +51,8 @@ def bound(namespace):
 
 def test_imports_functions_and_constants_run_and_nothing_else(notebook, capsys):
     definitions.run(CELL, rest=False)
-    assert bound(notebook) == {"mathematics", "json", "A", "B", "missing_module", "f", "G"}
+    functions = {"mathematics", "json", "A", "B", "missing_module", "f", "G", "h"}
+    assert bound(notebook) == functions | {"X", "Y", "Z", "files", "timed"}
     assert (notebook["B"], notebook["missing_module"], notebook["f"](0)) == (2, None, 1)
     assert capsys.readouterr().out == ""
 
@@ -71,3 +77,9 @@ def test_text_that_looks_like_a_magic_stays_text():
     source = 'C = """\n%d\n"""'
     [statement] = definitions.defining(source)
     assert statement.value.value == "\n%d\n"
+
+
+def test_where_the_error_cannot_be_told_everything_is_defined_anew(notebook):
+    notebook["answer"] = lambda: "old"
+    definitions.run("import missing\ndef answer(): return 'new'", rest=True)
+    assert notebook["answer"]() == "new"

@@ -12,7 +12,7 @@ import pytest
 
 from autograder.contract.cells import grade_id, is_solution
 from autograder.contract.files import ExchangeError
-from autograder.intake import answers, reading
+from autograder.intake import answers, pieces, reading
 
 ROOT = Path(__file__).parents[3]
 LABS = ("lab1_pruning", "lab2_quantization", "lab5_tinyml")
@@ -149,17 +149,43 @@ RIGHT = "def f(x):\n    return x"
     ],
 )
 def test_of_several_cells_with_one_id_comes_one_answer(texts, one, told):
-    text, how, differ = answers.one_of(texts, answers.Slot("f", "code", STUB))
+    text, how, differ = pieces.one_of(texts, pieces.Slot("f", "code", STUB))
     assert text == one
     assert told in how
     assert differ == bool(told)
 
 
+@pytest.mark.parametrize(
+    "scratch", ["f?", "files = !ls", "out = %timeit -o f(1)", "%%bash\nls", "as he said", "f(1) ="]
+)
+def test_a_copy_that_holds_something_else_replaces_no_answer(scratch):
+    text, how, _ = pieces.one_of([RIGHT, scratch], pieces.Slot("f", "code", STUB))
+    assert text.startswith(RIGHT)
+    assert how
+
+
+def test_of_two_tries_and_their_tests_the_last_try_counts():
+    slot = pieces.Slot("f", "code", STUB)
+    tests = ["w = 1\nf(w)", "w = 2\nf(w)"]
+    text, how, _ = pieces.one_of([RIGHT, *tests], slot)
+    assert text == RIGHT
+    assert "the last one counts" in how
+    older = RIGHT.replace("return x", "return 0")
+    assert pieces.one_of([older, "A = 1", RIGHT], slot)[0] == f"A = 1\n{RIGHT}"
+
+
+def test_what_python_wants_at_the_top_is_there():
+    slot = pieces.Slot("f", "code", STUB)
+    text, _, _ = pieces.one_of(["A = 1", f"from __future__ import annotations\n{RIGHT}"], slot)
+    assert text == f"from __future__ import annotations\nA = 1\n{RIGHT}"
+    compile(text, "cell", "exec")
+
+
 def test_prose_that_was_split_is_joined_and_a_second_try_is_not():
-    slot = answers.Slot("why", "markdown", "**Why?** (3 points)\n\n*Your answer here.*")
+    slot = pieces.Slot("why", "markdown", "**Why?** (3 points)\n\n*Your answer here.*")
     first, second = "**Why?** (3 points)\n\nBecause", "of the bytes."
-    assert answers.one_of([first, second], slot)[0] == f"{first}\n{second}"
-    assert answers.one_of([first, first + " I say so"], slot)[0] == first + " I say so"
+    assert pieces.one_of([first, second], slot)[0] == f"{first}\n{second}"
+    assert pieces.one_of([first, first + " I say so"], slot)[0] == first + " I say so"
 
 
 def test_an_answer_beside_its_stub_is_the_answer():
@@ -168,7 +194,7 @@ def test_an_answer_beside_its_stub_is_the_answer():
     notebook.cells.append(nbformat.v4.new_code_cell(right))
     got = found(LABS[0], notebook)
     assert got.sources["solution_nm_prune"] == right
-    assert "where the given one is empty" in "".join(got.repairs)
+    assert "the given one is empty" in "".join(got.repairs)
     assert got.own == ()
 
 
@@ -181,16 +207,20 @@ def test_both_versions_are_kept_for_a_person():
     got = found(LABS[0], notebook)
     assert got.sources["solution_nm_prune"] == other.source
     assert got.versions == {"solution_nm_prune": (cell.source, other.source)}
-    assert "2 cells with one id: the last one counts" in "".join(got.repairs)
+    assert "2 cells with one id, the last one counts" in "".join(got.repairs)
 
 
-def test_an_ambiguous_beginning_is_missing_and_not_guessed():
+def test_of_two_tries_without_an_id_both_run_and_no_stub_undoes_them():
     notebook = random_ids(solved(LABS[0]))
     [cell] = [c for c in notebook.cells if c.source.startswith("def nm_prune(")]
     other = copy.deepcopy(cell)
-    other.id, other.source = "another", cell.source + "\n"
+    other.id, other.source = "another", cell.source + "\n\n# a second try"
     notebook.cells.append(other)
-    assert found(LABS[0], notebook).missing == ("solution_nm_prune",)
+    got = found(LABS[0], notebook)
+    assert "solution_nm_prune" not in got.sources
+    assert got.elsewhere == ("solution_nm_prune",)
+    assert [source for _, source in got.own] == [cell.source, other.source]
+    assert got.missing == ()
 
 
 # --- own cells ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import zipfile
 
@@ -101,19 +102,54 @@ def unknown_method() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "others"),
+    ("path", "others", "told"),
     [
-        ("Copy_of_toy.ipynb", ()),
-        ("toy (1).ipynb", (".ipynb_checkpoints/toy (1)-checkpoint.ipynb", "__MACOSX/._toy.ipynb")),
-        ("work/toy.ipynb", ("work/old/toy.ipynb", "other.ipynb")),
+        ("Copy_of_toy.ipynb", (), "repaired: 'Copy_of_toy.ipynb' was taken for toy.ipynb"),
+        (
+            "toy (1).ipynb",
+            (".ipynb_checkpoints/toy (1)-checkpoint.ipynb", "__MACOSX/._toy.ipynb"),
+            "repaired: 'toy (1).ipynb' was taken for toy.ipynb",
+        ),
+        (
+            "work/toy.ipynb",
+            ("work/old/toy.ipynb", "other.ipynb"),
+            "work/toy.ipynb counts, and not work/old/toy.ipynb",
+        ),
     ],
 )
-def test_a_notebook_of_another_name_is_found_and_told(tmp_path, path, others):
+def test_a_notebook_of_another_name_is_found_and_told(tmp_path, path, others, told):
     folder = path.rpartition("/")[0]
     files = {path: b"{}", f"{folder}/outputs/glyphs/a.json".lstrip("/"): b"1"}
     found, problems = unpacked(packed({**files, **dict.fromkeys(others, b"[]")}), tmp_path)
     assert found == {NOTEBOOK: b"{}", "outputs/glyphs/a.json": b"1"}
-    assert problems == [f"repaired: {path!r} was taken for {NOTEBOOK}"]
+    assert problems == [told]
+
+
+ARTIFACT = "outputs/glyphs/a.json"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({f"Lab 1: Pruning/{n}": b"1" for n in (NOTEBOOK, ARTIFACT)}, []),
+        (
+            {f"nb/{NOTEBOOK}": b"1", ARTIFACT: b"1"},
+            ["repaired: artifacts were found in './outputs'"],
+        ),
+        ({"a.zip": packed({NOTEBOOK: b"1", ARTIFACT: b"1"}), "__MACOSX/._a.zip": b""}, []),
+    ],
+)
+def test_artifacts_are_found_where_people_put_them(tmp_path, files, told):
+    found, problems = unpacked(packed(files), tmp_path)
+    assert found == {NOTEBOOK: b"1", ARTIFACT: b"1"}
+    assert problems == told
+
+
+@pytest.mark.parametrize("name", ["glyphs/a.json", "Outputs/GLYPHS/a.json", "a.json"])
+def test_artifacts_that_no_rule_finds_are_told(tmp_path, name):
+    found, problems = unpacked(packed({NOTEBOOK: b"1", name: b"1"}), tmp_path)
+    assert found == {NOTEBOOK: b"1"}
+    assert problems == ["no artifact is in outputs/{cifar10,glyphs}/: 1 files left out"]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +200,58 @@ def test_intake_accepts_the_archive_that_a_lab_packs(course):
     assert accept.submission(release.base(course, LAB), LAB, folder) == plain
     assert plain.problems == ()
     assert sorted(plain.artifacts) == ["glyphs/net.json", "glyphs/net.safetensors"]
+
+
+SOLVED = "def double(x):\n    return 2 * x"
+UNTOUCHED = "def double(x):\n    raise NotImplementedError"
+
+
+def beside(course, *names):
+    """Hand in the solved notebook and its artifact under ``names``, and an untouched toy.ipynb."""
+    folder = hand_in(course, "alice", SOLVED, half_zero())
+    zipped(folder, "all.zip")
+    hand_in(course, "stub", UNTOUCHED)
+    untouched = course.folder("submitted", "stub", LAB) / NOTEBOOK
+    hand_in(course, "bob", SOLVED)
+    data = (course.folder("submitted", "bob", LAB) / NOTEBOOK).read_bytes()
+    archive_bytes = (folder / "all.zip").read_bytes()
+    (folder / "all.zip").unlink()
+    shutil.rmtree(folder / "outputs", ignore_errors=True)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(archive_bytes if name.endswith(".zip") else data)
+    return folder, untouched.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "untouched", "artifacts", "told"),
+    [
+        (("toy.ipynb", "toy.zip"), False, 2, "toy.zip counts, and not toy.ipynb beside it"),
+        (("toy.zip",), True, 2, "toy.zip counts, and not toy.ipynb beside it"),
+        (("toy-Copy1.ipynb",), True, 0, "nothing is written in it: toy-Copy1.ipynb counts"),
+        (("toy (1).zip",), False, 2, "'toy (1).zip' was taken for toy.zip"),
+        (("toy.zip", "toy (1).zip"), False, 2, "toy.zip counts, and not toy (1).zip"),
+        (("inner/toy.ipynb",), False, 0, "lies in the folder 'inner'"),
+        (("toy.IPYNB",), False, 0, "'toy.IPYNB' was taken for toy.ipynb"),
+        (("toy.ipynb.txt",), False, 0, "'toy.ipynb.txt' was taken for toy.ipynb"),
+        (("._toy.ipynb", "mine.ipynb"), False, 0, "'mine.ipynb' was taken for toy.ipynb"),
+        (("toy.ipynb", "toy (1).ipynb"), False, 0, "toy.ipynb counts, and not toy (1).ipynb"),
+    ],
+)
+def test_of_files_side_by_side_the_one_with_work_counts(course, names, untouched, artifacts, told):
+    folder, stub = beside(course, *names)
+    if untouched:
+        (folder / NOTEBOOK).write_bytes(stub)
+    taken = accept.submission(release.base(course, LAB), LAB, folder)
+    assert SOLVED in [cell.source for cell in taken.notebook.cells]
+    assert len(taken.artifacts) == artifacts
+    assert told in "; ".join(taken.problems)
+
+
+def test_two_of_which_neither_has_the_name_are_refused_by_name(course):
+    folder, _ = beside(course, "a.ipynb", "b.ipynb")
+    taken = accept.submission(release.base(course, LAB), LAB, folder)
+    assert "2 files could be toy.ipynb, and none has its name: a.ipynb, b.ipynb" in taken.problems
 
 
 def test_a_refused_archive_leaves_an_empty_submission_and_the_reason(course):

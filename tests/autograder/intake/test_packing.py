@@ -108,7 +108,7 @@ def test_whole_work_is_packed_counted_and_accepted(lab, solved, course, ran, cap
     for path in (lab.folder / f"{LAB}.ipynb", lab.folder / "outputs"):
         path.rename(path.with_name(f"old_{path.name}.bak"))
     taken = accept.submission(release.base(course, LAB), LAB, lab.folder)
-    assert taken.problems == ()
+    assert taken.problems == ("repaired: 'handed_in.zip' was taken for lab1_pruning.zip",)
     assert len(taken.artifacts) == 13
 
 
@@ -143,7 +143,8 @@ def test_a_repair_and_a_broken_artifact_are_told_before_it_is_too_late(lab, solv
     (lab.outputs / "half.json").write_text('{"kind": "table", "value": NaN}')
     lab.package()
     said = capsys.readouterr().out
-    assert f"{FIRST}: found by its cell id, without nbgrader's metadata" in said
+    assert f"{FIRST}, predict_one_shot, " in said
+    assert "and 17 more: found by its cell id, without nbgrader's metadata" in said
     assert "artifact 'half' has NaN" in said
 
 
@@ -181,12 +182,46 @@ def test_the_untouched_release_is_refused_unless_it_is_wanted(lab, course, ran):
 def test_a_file_that_is_older_than_what_was_run_is_refused(lab, solved, ran):
     save(lab, solved)
     ran += [cell(solved).source, cell(solved).source.replace("return", "return 1 *")]
-    with pytest.raises(NotPackaged, match=f"older than what you ran .{FIRST}.: save the notebook"):
+    with pytest.raises(
+        NotPackaged, match=f"older than what you ran .{FIRST}.*save the notebook first"
+    ):
         lab.package()
     notebook = copy.deepcopy(solved)
     cell(notebook).source = ran[-1]
     save(lab, notebook)
     lab.package()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("    return", "    # as the text says\n    return"),
+        lambda text: f"%%time\n{text}",
+        lambda text: f"import math\n\n{text}",
+        lambda text: f"{text}\n\nprint(1)",
+    ],
+    ids=["comment", "magic", "split", "tried below"],
+)
+def test_what_means_the_same_is_not_unsaved(lab, solved, ran, change):
+    save(lab, solved)
+    ran.append(change(cell(solved).source))
+    assert lab.package()
+
+
+def test_another_number_that_was_predicted_is_unsaved(lab, solved, ran):
+    notebook = copy.deepcopy(solved)
+    cell(notebook, "predict_one_shot").source = "predicted_one_shot = 15"
+    save(lab, notebook)
+    ran.append("predicted_one_shot = 1")
+    with pytest.raises(NotPackaged, match="predict_one_shot"):
+        lab.package()
+
+
+def test_a_place_that_cannot_be_written_is_said(lab, solved, ran):
+    save(lab, solved)
+    (lab.folder / f"{LAB}.zip").mkdir()
+    with pytest.raises(NotPackaged, match="cannot be written: Is a directory"):
+        lab.package()
 
 
 def test_a_split_answer_and_a_scratch_cell_are_not_taken_for_unsaved(lab, solved, ran):
