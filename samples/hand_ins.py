@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
@@ -21,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from autograder.contract.cells import grade_id, is_solution
 from autograder.intake import release
 from autograder.intake.course import Course
+from samples import editors
 
 Change = Callable[[NotebookNode], NotebookNode | None]
 PLOTS_BYTES = 25 * 2**20
@@ -86,53 +86,8 @@ def _place(notebook: NotebookNode) -> int:
     return notebook.cells.index(answer(notebook))
 
 
-def _bare(notebook: NotebookNode) -> None:
-    for cell in notebook.cells:
-        cell.metadata = {}
-
-
-def _colab(notebook: NotebookNode) -> None:
-    """Save as Colab does: nbformat 4.0, its own ids in the metadata, its own kernel."""
-    for number, cell in enumerate(notebook.cells):
-        cell.metadata = {"id": cell.pop("id"), "outputId": f"{number:032x}", "colab": {"height": 9}}
-    notebook.nbformat_minor = 0
-    notebook.metadata = {
-        "colab": {"provenance": [], "gpuType": "T4"},
-        "accelerator": "GPU",
-        "kernelspec": {"name": "python3", "display_name": "Python 3"},
-    }
-
-
-def _vscode(notebook: NotebookNode) -> None:
-    """Save as VS Code does: all metadata there, its own beside it, another kernel's name."""
-    for cell in notebook.cells:
-        cell.metadata.vscode = {"languageId": "python"}
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": ".venv (3.12.4)"}
-
-
-def _old(notebook: NotebookNode) -> None:
-    for cell in notebook.cells:
-        del cell["id"]
-    notebook.nbformat_minor = 2
-
-
-def _other_ids(notebook: NotebookNode) -> None:
-    _bare(notebook)
-    for number, cell in enumerate(notebook.cells):
-        cell.id = f"{number:08x}"
-
-
-def _through(fmt: str) -> Change:
-    return lambda notebook: jupytext.reads(jupytext.writes(notebook, fmt=fmt), fmt=fmt)
-
-
 def _retyped(notebook: NotebookNode) -> None:
     answer(notebook).cell_type = "raw"
-
-
-def _windows(notebook: NotebookNode) -> None:
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("\n", "\r\n")
 
 
 def _again(change: Callable[[str], str], *, first: bool = False) -> Change:
@@ -258,13 +213,16 @@ def _packaged(notebook: NotebookNode) -> None:
 DRIVE = "from google.colab import drive\ndrive.mount('/content/drive')"
 CASES = (
     HandIn("as it is"),
-    HandIn("Colab", _colab, told="cell id"),
-    HandIn("VS Code", _vscode),
-    HandIn("nbformat 4.2", _old),
-    HandIn("nbgrader's metadata lost", _bare, told="cell id"),
-    HandIn("metadata and ids lost", _other_ids, told="begins with"),
-    *(HandIn(f"jupytext {fmt}", _through(fmt)) for fmt in ("py:percent", "py:light", "md", "Rmd")),
-    HandIn("CRLF", _windows),
+    HandIn("Colab", editors.colab, told="cell id"),
+    HandIn("VS Code", editors.vscode),
+    HandIn("nbformat 4.2", editors.old),
+    HandIn("nbgrader's metadata lost", editors.bare, told="cell id"),
+    HandIn("metadata and ids lost", editors.other_ids, told="begins with"),
+    *(
+        HandIn(f"jupytext {fmt}", editors.through(fmt))
+        for fmt in ("py:percent", "py:light", "md", "Rmd")
+    ),
+    HandIn("CRLF", editors.windows),
     HandIn("byte order mark", encode=lambda text: text.encode("utf-8-sig")),
     HandIn("UTF-16", encode=lambda text: text.encode("utf-16")),
     HandIn("cells moved", lambda notebook: notebook.cells.reverse()),

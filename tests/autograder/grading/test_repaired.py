@@ -71,8 +71,8 @@ def pages(course):
 
 
 TOLD = {
-    "ada": "repaired: why: found by its cell id, without nbgrader's metadata",
-    "bob": "repaired: why: 2 cells with one id: joined in order",
+    "ada": "repaired: solution_double, why: found by its cell id, without nbgrader's metadata",
+    "bob": "repaired: why: 2 cells with one id, joined in order",
     "dan": "not found: no cell 'why' is in the notebook",
     "eve": "the notebook was not accepted: an empty file",
 }
