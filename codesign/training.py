@@ -167,7 +167,7 @@ def fit(
                     bar.update()
                     between = step % per_epoch and step < total
                     if resume and between and time.monotonic() - stored_s >= STORE_S:
-                        save_state(resume, settings, step, model, optimizer, history, losses)
+                        save_state(resume, settings, step, model, optimizer, history, losses=losses)
                         stored_s = time.monotonic()
                 history.loss.append(float(torch.tensor(losses).mean()))
                 losses = []
@@ -176,7 +176,7 @@ def fit(
                     model.to(place)
                     bar.set_postfix(loss=history.loss[-1], val=history.val_accuracy[-1])
                 if resume:
-                    save_state(resume, settings, step, model, optimizer, history, losses)
+                    save_state(resume, settings, step, model, optimizer, history, losses=losses)
     finally:
         model.cpu()
     model.eval()
