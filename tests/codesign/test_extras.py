@@ -1,5 +1,6 @@
 """Optional packages: all else works without them, and what is missing says its remedy."""
 
+import importlib
 import json
 import re
 import subprocess
