@@ -24,12 +24,12 @@ from autograder.contract.definition import find
 from autograder.contract.files import ARTIFACT_NAME, ExchangeError
 from autograder.intake import answers, reading
 from autograder.intake.answers import Answers
+from autograder.intake.archive import MAX_ARCHIVE_BYTES
 from autograder.intake.pieces import Cell, Slot, parsed, plain
 from codesign.places import DATASETS
 
 RELEASE = "release.json"
 PRODUCED = re.compile(r"lab\.produce\(\s*\"(\w+)\"")
-MAX_ARCHIVE_BYTES = 64 * 2**20  # as intake allows
 MAX_PLOTS_BYTES = 8 * 2**20  # of a notebook, above which its outputs stay behind
 
 
@@ -143,13 +143,13 @@ def _fits(lab: str, cells: Sequence[Cell]) -> bool:
 
 
 def _is_unsaved(slot: Slot, cells: Sequence[Cell], history: Sequence[str]) -> bool:
-    """Whether nothing that was run for an answer is in the file, by its statements."""
+    """Whether what was last run for an answer is not in the file, by its statements."""
     ran = [text for text in history if slot.begun_by(Cell("code", text))]
     if not ran or slot.kind != "code":
         return False
     whole = {_meaning(cell.source) for cell in cells} | {cell.plain for cell in cells}
     parts = {part for cell in cells for part in _parts(cell.source)}
-    return not any(_meaning(text) in whole or _parts(text) & parts for text in ran[-1:])
+    return _meaning(ran[-1]) not in whole and not _parts(ran[-1]) & parts
 
 
 def _meaning(text: str) -> str:
