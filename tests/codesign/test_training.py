@@ -143,7 +143,7 @@ def test_the_state_is_stored_now_and_then_and_once_after_an_epoch(
     monkeypatch.setattr(training, "STORE_S", every_s)
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        training, "save_state", lambda stem, settings, step, *_: stored.append(step)
+        training, "save_state", lambda stem, settings, step, *_, **__: stored.append(step)
     )
 
     def tick(_: nn.Module) -> None:
