@@ -26,6 +26,8 @@ from autograder.intake.answers import LOST, REPAIRED, Answers
 MAX_CELL_CHARACTERS = 1_000_000
 MAX_OWN_CELLS = 1_000
 MAX_TOLD = 20  # given cells that were changed
+IMAGE = "](attachment:"  # in a written answer; the image itself is in the cell's metadata
+PASTED = LOST + "the image that was pasted into {!r}; of an answer only the text is kept"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def transplant(base: NotebookNode, submitted: Path) -> Transplanted:
         by_hand = [n for cell in base.cells if (n := grade_id(cell)) and is_by_hand(cell)]
         reason = f"{NOT_ACCEPTED}: {error}"
         return _told(Transplanted(notebook, (reason,), True, tuple(by_hand)))
-    problems = _put(notebook, found)
+    pasted = {name: PASTED.format(name) for name, text in found.sources.items() if IMAGE in text}
+    problems = _put(notebook, found) | pasted
     notes = [
         *problems.values(),
         *(f"{REPAIRED}{repair}" for repair in found.repairs),

@@ -13,6 +13,7 @@ import pytest
 from autograder.contract.cells import grade_id, is_solution
 from autograder.contract.files import ExchangeError
 from autograder.intake import answers, pieces, reading
+from autograder.intake.transplant import transplant
 
 ROOT = Path(__file__).parents[3]
 LABS = ("lab1_pruning", "lab2_quantization", "lab5_tinyml")
@@ -286,3 +287,14 @@ def test_outputs_do_not_count():
 @pytest.mark.parametrize("cell", [None, 3, {}, {"source": 5}, {"metadata": []}, {"id": 4}])
 def test_odd_cells_are_passed_over(cell):
     assert all(one.source == "" for one in reading.cells(json.dumps({"cells": [cell]}).encode()))
+
+
+def test_an_image_in_a_written_answer_is_missed_aloud(tmp_path):
+    notebook, name = solved("lab1_pruning"), "reflection_bottleneck"
+    cell = next(cell for cell in notebook.cells if grade_id(cell) == name)
+    cell.source += "\n![plot.png](attachment:plot.png)"
+    cell.attachments = {"plot.png": {"image/png": "aGVsbG8="}}
+    nbformat.write(notebook, tmp_path / "lab.ipynb")
+    done = transplant(released("lab1_pruning"), tmp_path / "lab.ipynb")
+    assert f"the image that was pasted into '{name}'" in " ".join(done.notes)
+    assert done.waiting == (name,)
