@@ -3,9 +3,10 @@
 Each notebook runs in a temporary copy of its folder, so that nothing in the repository changes,
 and counts as failed when a cell raises or when it takes longer than its limit. ``short`` runs
 assign the values that stand beside the parameters cell, ``# %% tags=["parameters"] short={...}``,
-after that cell: less work, the same asserts. Times are those of a warm cache: the first run on a
-machine also generates or decodes the images (about 20 s) and compiles the C kernels. Leaves out
-outputs, which are thrown away; :mod:`authoring.notebooks` publishes them.
+after that cell: less work, the same asserts; in labs, guards watch what given cells ask of a
+student's functions. Times are those of a warm cache: the first run on a machine also generates or
+decodes the images (about 20 s) and compiles the C kernels. Leaves out outputs, which are thrown
+away; :mod:`authoring.notebooks` publishes them.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+import autograder.labs  # noqa: F401  registers them
+from autograder.contract.definition import names
 from autograder.grading.crew import cores
 
 LECTURE_LIMIT_S, LAB_LIMIT_S = 180.0, 600.0
 LECTURES = ("lectures", "further")  # folders
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # not the note that its port is on this machine
+GUARD = "from autograder.contract import definition\ndefinition.find({name!r}).guard(globals())"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 FAILING_LINE = re.compile(r"^-+> \d+ (.*)$", re.M)  # as IPython marks it
 
@@ -92,7 +96,7 @@ def run(
 
 
 def read(path: Path, *, short: bool = False) -> NotebookNode:
-    """Read a percent source or notebook; with ``short``, the short values are in place.
+    """Read a percent source or notebook; with ``short``, short values and guards are in place.
 
     Raises:
         ValueError: a file that is no notebook, or a short value of a name that the parameters cell
@@ -107,7 +111,9 @@ def read(path: Path, *, short: bool = False) -> NotebookNode:
         notebook = notebooks.assemble(path)
     else:
         notebook = nbformat.read(path, as_version=4)
-    return shortened(notebook, path.stem) if short else notebook
+    if not short:
+        return notebook
+    return guarded(shortened(notebook, path.stem), path.stem)
 
 
 def shortened(notebook: NotebookNode, name: str) -> NotebookNode:
@@ -127,6 +133,23 @@ def shortened(notebook: NotebookNode, name: str) -> NotebookNode:
         added = nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": ["short"]})
         notebook.cells.insert(place + 1, added)
         break
+    return notebook
+
+
+def guarded(notebook: NotebookNode, name: str) -> NotebookNode:
+    """Put guards on a lab's functions below each cell that students write.
+
+    What is given then fails where it asks more of a function than its signature promises.
+    """
+    if name not in names():
+        return notebook
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("solution"):
+            source = GUARD.format(name=name)
+            cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": ["short"]}))
+    notebook.cells = cells
     return notebook
 
 

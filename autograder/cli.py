@@ -113,9 +113,10 @@ def grade(
     """Grade every submission of LAB into nbgrader's gradebook."""
     if retrain and not student:
         raise typer.BadParameter("--retrain takes long; name the students with --student")
-    if scheduler is None and workers != 0:
-        from autograder.grading import crew
+    from autograder.grading import crew
 
+    crew.leave_properly()
+    if scheduler is None and workers != 0:
         crew.warm_up(workers)  # the first imports PyTorch while this process imports nbgrader
     from autograder.grading import run
     from autograder.intake.course import NotReleased
@@ -123,21 +124,21 @@ def grade(
     from autograder.sandbox.isolation import NotIsolated
 
     try:
-        done = list(
-            run.grade(
-                root,
-                lab,
-                only=student or (),
-                unisolated=unisolated or None,
-                workers=workers,
-                scheduler=scheduler,
-                resume=resume,
-            )
+        done, wrong = run.to_the_end(
+            root,
+            lab,
+            only=student or (),
+            unisolated=unisolated or None,
+            workers=workers,
+            scheduler=scheduler,
+            resume=resume,
         )
     except (NotIsolated, NotReleased, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from None
     print(class_report.text(sorted(done, key=lambda one: one.student), lab))
     print(f"\nnext: autograder report {lab}; autograder queue {lab}")
+    if wrong:
+        raise typer.Exit(print(f"autograder: {wrong}", file=sys.stderr) or 1)
     if retrain:
         _retrain(root, lab, sorted(one.student for one in done), unisolated, retrain_hours)
 
@@ -170,6 +171,7 @@ def prove(
         bool, typer.Option("--spare", help="judge of what the ledger knows a random part alone")
     ] = False,
     again: Annotated[float, typer.Option(min=0, max=1, help="size of that part")] = 0.05,
+    only: Annotated[str, typer.Option(help="answers with this in their name")] = "",
     record: Annotated[bool, typer.Option(help="write what was proved into the ledger")] = True,
     unisolated: Unisolated = False,
 ) -> None:
@@ -186,10 +188,12 @@ def prove(
         raise typer.BadParameter(str(error)) from None
     for name in lab or course.labs():
         lines, known = [], ledger.read(find(name)) if spare else None
-        on = partial(prove.prove, course, name, isolated=isolated, known=known, again=again)
+        on = partial(
+            prove.prove, course, name, isolated=isolated, known=known, again=again, only=only
+        )
         for images in dataset or available():
             try:
-                lines += on(images, everything=not spare)
+                lines += on(images)
             except FileNotFoundError as error:
                 raise typer.BadParameter(str(error)) from None
         found = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]

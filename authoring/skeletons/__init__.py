@@ -14,7 +14,7 @@ from pathlib import Path
 from authoring import address, points
 
 HERE = Path(__file__).parent
-PARTS = ("__init__.py", "targets.toml", "checks.py", "mutants.py", "valid.py")
+PARTS = ("__init__.py", "targets.toml", "signatures.py", "checks.py", "mutants.py", "valid.py")
 
 
 def lecture(root: Path, number: str, title: str) -> list[Path]:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from autograder.contract.signatures import Signature, guarded
 from autograder.contract.targets import CheckTargets
 
 if TYPE_CHECKING:  # it imports torch, and a list of labs must not
@@ -33,6 +34,7 @@ class LabDefinition:
         load_checks: imports its checks; ``{name: function}``.
         load_mutants: imports its wrong answers, of :class:`autograder.proof.mutants.Mutant`.
         load_valid: imports its right answers of other styles, likewise.
+        load_signatures: imports what it promises about each of a student's functions.
         folder: where its ``targets.toml`` is; None: it was not read from a file.
     """
 
@@ -41,6 +43,7 @@ class LabDefinition:
     load_checks: Callable[[], Mapping[str, Check]]
     load_mutants: Callable[[], Sequence[Any]] = tuple
     load_valid: Callable[[], Sequence[Any]] = tuple
+    load_signatures: Callable[[], Mapping[str, Signature]] = dict
     folder: Path | None = None
 
     @cached_property
@@ -57,6 +60,16 @@ class LabDefinition:
     def valid(self) -> Sequence[Any]:
         """Every valid solution."""
         return self.load_valid()
+
+    @cached_property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The signature of every function that students write."""
+        return self.load_signatures()
+
+    def guard(self, namespace: dict[str, Any]) -> None:
+        """Put a guard on each function in ``namespace`` that has a signature and no guard yet."""
+        for name in self.signatures.keys() & namespace.keys():
+            namespace[name] = guarded(name, namespace[name], self.signatures[name])
 
     def check(self, name: str) -> Check:
         """One check's function.

@@ -1,7 +1,8 @@
 """The labs that can be judged: one folder each, one registered object each.
 
-A lab's folder has ``targets.toml``, ``checks``, ``mutants``, ``valid`` and what only its judge
-needs. Folders here are found by themselves, others through ``CODESIGN_LABS`` or :func:`at`.
+A lab's folder has ``targets.toml``, ``signatures``, ``checks``, ``mutants``, ``valid`` and what
+only its judge needs. Folders here are found by themselves, others through ``CODESIGN_LABS`` or
+:func:`at`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ def at(folder: Path) -> LabDefinition:
         load_checks=lambda: listed("checks", "CHECKS"),
         load_mutants=lambda: listed("mutants", "MUTANTS"),
         load_valid=lambda: listed("valid", "VALID"),
+        load_signatures=lambda: (
+            listed("signatures", "SIGNATURES") if (folder / "signatures.py").is_file() else {}
+        ),
         folder=folder,
     )
 

@@ -10,21 +10,46 @@ import ast
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 
 from autograder.contract import artifacts, cells, checking
 from autograder.contract.definition import find
+from autograder.contract.signatures import NotPromised, Signature
 from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import judge
-from autograder.proof.mutants import Mutant, Valid
+from autograder.proof.mutants import Answer
 from autograder.sandbox import process
 from autograder.sandbox.student import KernelStudent
 
 PROOF_SEED = 20_260_101  # any but the public one: the proof must not depend on a course's secret
-BUDGET_S = 3_600.0
+BUDGET_S = 6 * 3_600.0  # of a whole proof
+
+
+class Held:
+    """A student, asked for no more than a lab's signatures promise: see ``broken`` otherwise."""
+
+    def __init__(
+        self, student: KernelStudent, promised: Mapping[str, Signature], broken: list[str]
+    ) -> None:
+        self.student, self.promised, self.broken = student, promised, broken
+
+    def call(self, function: str, *args: Any, **options: Any) -> Any:
+        """See :class:`autograder.contract.checking.Student`."""
+        if function in self.promised:
+            given = {k: v for k, v in options.items() if k not in ("deadline_s", "may_change")}
+            try:
+                self.promised[function].check_call(function, *args, **given)
+            except NotPromised as error:
+                self.broken.append(f"a check asks for more than is promised: {error}")
+        return self.student.call(function, *args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.student, name)
 
 
 class Bench:
@@ -36,58 +61,63 @@ class Bench:
 
     def __init__(self, notebook: NotebookNode, lab: str, reference: Path, student: KernelStudent):
         self.lab, self.reference, self.student = lab, reference, student
+        self.broken: list[str] = []  # promises, by the checks themselves
         self.sources = {
             name: cell.source for cell in notebook.cells if (name := cells.grade_id(cell))
         }
         self.code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         self.calling: dict[str, set[str]] = {}
         self.reading: dict[str, set[str]] = {}
+        self.seconds: dict[str, float] = {}  # of each check, the first time
         for cell in notebook.cells:
             if cell.cell_type == "code" and not cells.is_judged(cell):
                 student.run_cell(cell.source, judge.CELL_DEADLINE_S)
 
     def judge(self, known: dict[str, Verdict]) -> dict[str, Verdict]:
         """Every check's verdict, those in ``known`` as they are."""
-        return {name: known.get(name) or self._judge_one(name) for name in find(self.lab).targets}
+        return {name: known.get(name) or self.judge_one(name) for name in find(self.lab).targets}
 
-    def _judge_one(self, name: str) -> Verdict:
+    def judge_one(self, name: str, seed: int = PROOF_SEED) -> Verdict:
+        """One check's verdict on what is in place now."""
         self.student.called, self.student.read = set(), set()
-        verdict = checking.run(self.lab, name, self.student, self.student.dataset, PROOF_SEED)
+        start = time.monotonic()
+        held = Held(self.student, find(self.lab).signatures, self.broken)
+        verdict = checking.run(self.lab, name, held, self.student.dataset, seed)
+        self.seconds.setdefault(name, time.monotonic() - start)
         self.calling.setdefault(name, set()).update(self.student.called)
         self.reading.setdefault(name, set()).update(self.student.read)
         return verdict
 
-    def answered(self, answer: Mutant | Valid, full: dict[str, Verdict]) -> dict[str, Verdict]:
-        """The verdicts with ``answer`` in place; afterwards the bench is as before.
+    @contextlib.contextmanager
+    def answered(self, answer: Answer) -> Iterator[set[str]]:
+        """Put ``answer`` in place, yield the checks that it reaches, and bring back the reference.
 
-        Args:
-            full: the verdicts of the reference.
+        Every check has to have been judged before.
         """
-        if isinstance(answer, Valid) or answer.forge is None:
-            return self._with_cell(answer.cell or "", answer.source, full)
+        if answer.forge is None:
+            with self._with_cell(answer.cell or "", answer.source) as reached:
+                yield reached
+            return
         answer.forge(self.student.outputs)
-        changed = {name for name, read in self.reading.items() if any(map(self._differs, read))}
-        verdicts = self.judge({n: v for n, v in full.items() if n not in changed})
+        yield {name for name, read in self.reading.items() if any(map(self._differs, read))}
         shutil.rmtree(self.student.outputs)
         shutil.copytree(self.reference, self.student.outputs)
-        return verdicts
 
-    def _with_cell(self, cell: str, source: str, full: dict[str, Verdict]) -> dict[str, Verdict]:
+    @contextlib.contextmanager
+    def _with_cell(self, cell: str, source: str) -> Iterator[set[str]]:
         if cell not in self.sources:
             raise ValueError(f"got cell {cell!r}; allowed: {sorted(self.sources)}")
         with contextlib.suppress(StudentError):
             self.student.run_cell(source, judge.CELL_DEADLINE_S)
-        reached = reach(self.code, self.sources[cell], source)
-        untouched = {
+        names = reach(self.code, self.sources[cell], source)
+        yield {
             name
             for name, called in self.calling.items()
-            if not called or (reached is not None and not called & reached)
+            if called and (names is None or called & names)
         }
-        verdicts = self.judge({n: v for n, v in full.items() if n in untouched})
         self.student.run_cell(self.sources[cell], judge.CELL_DEADLINE_S)
         self.student.restarts = 0
         self.student.lost.clear()
-        return verdicts
 
     def _differs(self, name: str) -> bool:
         return artifacts.digest(self.student.outputs, name) != artifacts.digest(

@@ -17,11 +17,11 @@ Forge = Callable[[Path], None]  # alters a copy of the reference artifacts of on
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One wrong solution to ``check``.
+class Answer:
+    """One answer to ``check``.
 
-    Either ``cell`` (a solution cell's id) and its wrong ``source``, or ``artifact`` and ``forge``,
-    which alters a copy of the reference artifacts in the given folder.
+    Either ``cell`` (a solution cell's id) and its ``source``, or ``artifact`` and ``forge``, which
+    alters a copy of the reference artifacts in the given folder.
     """
 
     name: str
@@ -33,17 +33,20 @@ class Mutant:
 
     def __post_init__(self) -> None:
         if (self.cell is None) == (self.forge is None):
-            raise ValueError(f"mutant {self.name!r}: give either a cell or a forged artifact")
+            raise ValueError(f"answer {self.name!r}: give either a cell or a forged artifact")
+
+    @property
+    def place(self) -> str:
+        """The cell or the artifact that it stands in for."""
+        return self.cell or self.artifact or self.check
 
 
-@dataclass(frozen=True)
-class Valid:
-    """One valid solution in another style: the ``source`` of a solution cell."""
+class Mutant(Answer):
+    """One wrong solution."""
 
-    name: str
-    check: str
-    cell: str
-    source: str
+
+class Valid(Answer):
+    """One valid solution in another style."""
 
 
 def wrong(check: str, cell: str | None = None, /, **sources: str) -> list[Mutant]:
@@ -94,6 +97,13 @@ def edited(name: str, *parts: tuple[str, str]) -> Forge:
         artifacts.store(folder, name, text)
 
     return forge
+
+
+def accepted(name: str, /, **made: Forge) -> list[Valid]:
+    """Make valid solutions that are artifacts (C, for instance), with ``stored`` or ``edited``."""
+    return [
+        Valid(f"{name}: {how}", name, artifact=name, forge=forge) for how, forge in made.items()
+    ]
 
 
 def valid(check: str, cell: str | None = None, /, **sources: str) -> list[Valid]:

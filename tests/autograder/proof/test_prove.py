@@ -58,7 +58,7 @@ def test_reference_full_release_nothing_mutants_caught(lab, dataset, tmp_path):
     for name, points in reference.points.items():
         least = 0.9 if is_timed(lab, name) else 1.0
         assert points >= least * find(lab).targets[name].points, reference.fault
-    answers = prove.answers_on(find(lab), dataset, everything=False)
+    answers = prove.answers_on(find(lab), dataset)
     assert [line.name for line in lines[2:]] == [answer.name for answer in answers]
     matrix = (tmp_path / f"{lab}.md").read_text()
     assert f"{lab}: {len(lines)} lines, " in told.output
