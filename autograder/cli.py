@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -138,7 +137,8 @@ def grade(
     print(class_report.text(sorted(done, key=lambda one: one.student), lab))
     print(f"\nnext: autograder report {lab}; autograder queue {lab}")
     if wrong:
-        raise typer.Exit(print(f"autograder: {wrong}", file=sys.stderr) or 1)
+        print(f"autograder: {wrong}", file=sys.stderr)
+        raise typer.Exit(1)
     if retrain:
         _retrain(root, lab, sorted(one.student for one in done), unisolated, retrain_hours)
 
@@ -172,13 +172,18 @@ def prove(
     ] = False,
     again: Annotated[float, typer.Option(min=0, max=1, help="size of that part")] = 0.05,
     only: Annotated[str, typer.Option(help="answers with this in their name")] = "",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="labs and image sets at a time; default: every core")
+    ] = None,
+    few: Annotated[bool, typer.Option("--few", help="on three seeds; nothing is recorded")] = False,
     record: Annotated[bool, typer.Option(help="write what was proved into the ledger")] = True,
     unisolated: Unisolated = False,
 ) -> None:
     """Show that the grader works: reference full, release 0, every mutant caught."""
     from autograder.contract.definition import find
+    from autograder.grading.crew import cores
     from autograder.intake.course import Course
-    from autograder.proof import ledger, prove
+    from autograder.proof import lanes, prove
     from autograder.sandbox.isolation import NotIsolated, isolation
 
     course = Course.at(root)
@@ -186,30 +191,19 @@ def prove(
         isolated, holes = isolation(unisolated or None), []
     except NotIsolated as error:
         raise typer.BadParameter(str(error)) from None
-    for name in lab or course.labs():
-        lines, known = [], ledger.read(find(name)) if spare else None
-        on = partial(
-            prove.prove, course, name, isolated=isolated, known=known, again=again, only=only
-        )
-        for images in dataset or available():
-            try:
-                lines += on(images)
-            except FileNotFoundError as error:
-                raise typer.BadParameter(str(error)) from None
-        found = [f"{line.dataset} {line.name}: {line.fault}" for line in lines if line.fault]
-        found += prove.missing(name)
-        print(prove.markdown(lines, name))
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / f"{name}.md").write_text(prove.markdown(lines, name), encoding="utf-8")
-            (out / f"{name}.json").write_text(prove.to_json(lines), encoding="utf-8")
-        for hole in found:
-            print(f"hole: {hole}")
-        judged = sum(not line.spared for line in lines)
-        print(f"{name}: {len(lines)} lines, {judged} judged, {len(found)} holes")
-        if record and find(name).folder:
-            prove.record(find(name), lines)
-        holes += found
+    sets = dataset or available()
+    labs = lab or course.labs()
+    wanted = [(name, images) for name in labs for images in sets]
+    options = {"isolated": isolated, "again": again, "only": only, "few": few}
+    try:
+        found = lanes.matrices(root, wanted, jobs or cores(), spare=spare, **options)
+        for name in labs:
+            lines = [line for _ in sets for line in next(found)]
+            holes += lanes.told(name, lines, out)
+            if record and not few and find(name).folder:
+                prove.record(find(name), lines)
+    except FileNotFoundError as error:
+        raise typer.BadParameter(str(error)) from None
     raise typer.Exit(1 if holes else 0)
 
 

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from autograder.contract import deadlines
 from autograder.contract.definition import LabDefinition, register
 from autograder.contract.targets import CheckTargets
 from autograder.grading import unit
@@ -117,7 +118,7 @@ def lab(root: Path, folder: Path, name: str, dataset: str, students: int, *, wir
         shutil.rmtree(sample)
     if not wired:
         config = (folder / "nbgrader_config.py").read_text().replace("wire(c)", "")
-        config += f"c.ExecutePreprocessor.timeout = {unit.BUDGET_S:.0f}\n"
+        config += f"c.ExecutePreprocessor.timeout = {deadlines.BUDGET_S:.0f}\n"
         config += 'c.CourseDirectory.ignore.remove("outputs")\n'  # its kernel reads them
         (folder / "nbgrader_config.py").write_text(config)
     return folder

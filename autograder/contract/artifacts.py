@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
-from autograder.contract.exchange import MAX_MESSAGE, MAX_TENSORS, is_finite, tensors_in
+from autograder.contract.exchange import is_finite
 from autograder.contract.files import MAX_ARTIFACT_BYTES, ExchangeError, read_file
+from autograder.contract.said import plain
+from autograder.contract.tensor_files import tensors
 from codesign import checkpoints
 
-TENSORS = ("model", "tensors")
 KINDS = ("model", "tensors", "table", "source")
 PAYLOAD = {"model": ".safetensors", "tensors": ".safetensors", "source": ".c"}
 MAX_RECORD_BYTES = 2 * 2**20
@@ -33,8 +34,8 @@ def kind_of(value: Any) -> str:
     """
     if isinstance(value, torch.nn.Module):
         return "model"
-    tensors = isinstance(value, dict) and [isinstance(v, torch.Tensor) for v in value.values()]
-    if tensors and all(tensors):
+    are = isinstance(value, dict) and [isinstance(v, torch.Tensor) for v in value.values()]
+    if are and all(are):
         return "tensors"
     if isinstance(value, str):
         return "source"
@@ -92,19 +93,17 @@ def fetch(folder: Path, name: str) -> Any:
     record, payload = _files(folder, name)
     kind = record["kind"]
     try:
-        if kind in TENSORS and (count := tensors_in(payload)) > MAX_TENSORS:
-            raise ValueError(f"{count:,} tensors; allowed: {MAX_TENSORS:,}")
         if kind == "model":
-            value: Any = checkpoints.rebuild(record.get("config", {}), load(payload))
+            value: Any = checkpoints.rebuild(record.get("config", {}), tensors(payload))
         elif kind == "tensors":
-            value = load(payload)
+            value = tensors(payload)
         elif kind == "source":
             value = payload.decode()
         else:
             value = record.get("value")
         finite = is_finite(value)
     except Exception as error:  # torch and safetensors name no end of them
-        raise ExchangeError(f"artifact {name!r}: {error}"[:MAX_MESSAGE]) from None
+        raise ExchangeError(plain(f"artifact {name!r}: {error}")) from None
     if not finite:
         raise ExchangeError(f"artifact {name!r} has NaN or infinite numbers")
     return value
@@ -143,8 +142,9 @@ def _files(folder: Path, name: str) -> tuple[dict[str, Any], bytes]:
         record = json.loads(read_file(folder / f"{name}.json", MAX_RECORD_BYTES))
     except (ValueError, RecursionError) as error:
         raise ExchangeError(f"artifact {name!r}: {error}") from None
-    if not isinstance(record, dict) or record.get("kind") not in KINDS:
+    kind = record.get("kind") if isinstance(record, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ExchangeError(f"artifact {name!r} has no kind; allowed: {KINDS}")
-    suffix = PAYLOAD.get(record["kind"])
+    suffix = PAYLOAD.get(kind)
     payload = read_file(folder / f"{name}{suffix}", MAX_ARTIFACT_BYTES) if suffix else b""
     return record, payload

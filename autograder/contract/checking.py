@@ -9,7 +9,7 @@ held-out images.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,26 +17,40 @@ from typing import Any, Protocol
 import torch
 
 from autograder.contract import artifacts, exchange, held_out
+from autograder.contract.deadlines import CALL_DEADLINE_S, Watch
 from autograder.contract.definition import find
-from autograder.contract.rows import Row, failed, scaled
+from autograder.contract.rows import Row, failed, scaled, told_once
 from autograder.contract.targets import Figure
-from autograder.contract.verdict import StudentError, Verdict
+from autograder.contract.verdict import MachineError, StudentError, Verdict
 from codesign.datasets import ImageSet
 from codesign.models import VGG
 
-CALL_DEADLINE_S = 20.0
 MAX_MESSAGE = 2_000  # characters
 NOT_JUDGED = "the judge could not judge this"
-MACHINES_FAULT = (OSError, MemoryError, ImportError)
+NO_MEMORY = "the judge had not the memory to judge this"
+MACHINES_FAULT = (MachineError, OSError, MemoryError, ImportError)
 
 
 class Student(Protocol):
     """The student's side of a check."""
 
     def call(
-        self, function: str, *args: Any, deadline_s: float = CALL_DEADLINE_S, **kwargs: Any
+        self,
+        function: str,
+        *args: Any,
+        may_change: Collection[str | int] = (),
+        deadline_s: float = CALL_DEADLINE_S,
+        **kwargs: Any,
     ) -> Any:
-        """Call a function of the notebook."""
+        """Call a function of the notebook.
+
+        Args:
+            may_change: positions or names of arguments that its text allows it to alter; a position
+                holds whatever a student named the parameter.
+
+        Raises:
+            StudentError: it failed, overran ``deadline_s`` or altered another argument.
+        """
 
     def artifact(self, name: str) -> Any:
         """Load an artifact."""
@@ -97,8 +111,9 @@ def run(
 ) -> Verdict:
     """Run one check. Whatever the student's side does, the answer is a verdict.
 
-    What this machine could not do (no space, no memory, a file that is not there) is no grade: the
-    row's status is "refused", and a person is asked.
+    What this machine could not do (no space, a file that is not there) is no grade: the row's
+    status is "refused" and begins with :data:`NOT_JUDGED`, and grading writes no score. Where it
+    had not the memory, the row alone is refused and a person is asked.
 
     Raises:
         ValueError: unknown lab or check, or a check whose rows do not add up to its points.
@@ -115,12 +130,15 @@ def run(
     except StudentError as error:
         rows = [failed(name, max_points, str(error)[:MAX_MESSAGE])]
     except MACHINES_FAULT as error:
-        message = f"{NOT_JUDGED}: {type(error).__name__}: {error}"[:MAX_MESSAGE]
+        # What a student returns may ask for more memory than there is, so that is one row's matter.
+        begin = NO_MEMORY if isinstance(error, MemoryError) else NOT_JUDGED
+        message = f"{begin}: {type(error).__name__}: {error}"[:MAX_MESSAGE]
         rows = [replace(failed(name, max_points, message), status="refused")]
     except Exception as error:  # measuring broke on what the student returned; the judge goes on
         message = f"could not be measured: {type(error).__name__}: {error}"
         rows = [failed(name, max_points, message[:MAX_MESSAGE])]
-    return Verdict(name, scaled(rows, figures, max_points), max_points, dataset)
+    told = told_once(scaled(rows, figures, max_points))
+    return Verdict(name, told, max_points, dataset)
 
 
 def faults(judge: Callable[..., str | None], cases: Iterable[Sequence[Any]]) -> list[str | None]:
@@ -144,19 +162,29 @@ def fault(judge: Callable[..., str | None], *case: Any) -> str | None:
 
 
 class LocalStudent:
-    """The student's side within the same kernel: same encoding, no deadline, no isolation."""
+    """The student's side within the same kernel: same encoding and limits, no isolation.
+
+    A call that takes longer than the judge waits, or prints more, fails when it is over.
+    """
 
     def __init__(self, namespace: dict[str, Any], outputs: Path) -> None:
         self.namespace, self.outputs = namespace, outputs
 
     def call(
-        self, function: str, *args: Any, deadline_s: float = CALL_DEADLINE_S, **kwargs: Any
+        self,
+        function: str,
+        *args: Any,
+        may_change: Collection[str | int] = (),
+        deadline_s: float = CALL_DEADLINE_S,
+        **kwargs: Any,
     ) -> Any:
         """See :class:`Student`."""
-        request = {"function": function, "args": list(args), "kwargs": kwargs}
+        request = exchange.request(function, args, kwargs, may_change)
         copied = exchange.unpack(*exchange.pack(request))  # the original cannot be altered
         try:
-            return exchange.unpack(*exchange.pack(exchange.invoke(self.namespace, copied)))
+            with Watch(deadline_s):
+                value = exchange.invoke(self.namespace, copied)
+            return exchange.unpack(*exchange.pack(value))
         except Exception as error:
             raise StudentError(f"{function}: {exchange.describe(error)}") from error
 
@@ -172,7 +200,7 @@ class LocalStudent:
         """See :class:`Student`."""
         module, name = function.split(":")
         found = {name: getattr(importlib.import_module(module), name)}
-        return LocalStudent(found, self.outputs).call(name, *args)
+        return LocalStudent(found, self.outputs).call(name, *args, deadline_s=deadline_s)
 
 
 def artifact(outputs: Path, name: str) -> Any:

@@ -11,20 +11,25 @@ import json
 import math
 import sys
 import traceback
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 
+from autograder.contract import tensor_files
+from autograder.contract.arguments import ArgumentChanged, Guard
+from autograder.contract.deadlines import Overrun
 from autograder.contract.files import MAX_BYTES, ExchangeError, read_file
+from autograder.contract.said import MAX_MESSAGE, plain, short
 from codesign import checkpoints
 
+MAX_TEXT_BYTES = 16 * 2**20  # of the JSON; more than anybody computes, and read in a second
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 8
-MAX_TENSORS = 10_000  # of one file; safetensors takes a minute for a million empty ones
-MAX_MESSAGE = 2_000
+MAX_MODELS = 16  # of one answer, each built anew
 NO_FUNCTION = "the notebook defines no function"
 
 
@@ -51,21 +56,16 @@ def unpack(tree: str | bytes, tensors: bytes) -> Any:
     if len(tree) + len(tensors) > MAX_BYTES:
         raise ExchangeError(f"{len(tree) + len(tensors):,} bytes; allowed: {MAX_BYTES:,}")
     raw = tree.encode() if isinstance(tree, str) else tree
-    if (
-        raw.count(b",") > 2 * MAX_ENTRIES or tensors_in(tensors) > MAX_TENSORS
-    ):  # before they are built
-        raise ExchangeError(f"more than {MAX_ENTRIES:,} entries or {MAX_TENSORS:,} tensors")
+    if len(raw) > MAX_TEXT_BYTES:
+        raise ExchangeError(f"{len(raw):,} bytes of JSON; allowed: {MAX_TEXT_BYTES:,}")
+    if raw.count(b",") > 2 * MAX_ENTRIES:  # before they are built
+        raise ExchangeError(f"more than {MAX_ENTRIES:,} entries")
+    loaded = tensor_files.tensors(tensors)
     try:
-        loaded = load(tensors)
         parsed = json.loads(raw)
-    except Exception as error:  # safetensors and torch name no end of them
-        raise ExchangeError(f"not readable: {error}"[:MAX_MESSAGE]) from None
-    return _unpack(parsed, loaded, [0], 0)
-
-
-def tensors_in(payload: bytes) -> int:
-    """At most so many tensors are in a safetensors file, by its header, before it is parsed."""
-    return payload[: 8 + int.from_bytes(payload[:8], "little")].count(b"[") // 2
+    except (ValueError, RecursionError) as error:
+        raise ExchangeError(plain(f"not readable: {error}")) from None
+    return _unpack(parsed, loaded, [0, 0], 0)
 
 
 def _pack(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int) -> Any:
@@ -80,7 +80,8 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int) 
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biuf":
             raise ExchangeError(f"{where} is an array of {value.dtype}; allowed: numbers")
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        tensor = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+        return {"tensor": _add_tensor(tensor, tensors, where), "array": True}
     if isinstance(value, torch.Tensor):
         return {"tensor": _add_tensor(value, tensors, where)}
     if isinstance(value, (list, tuple)):
@@ -99,8 +100,10 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor], where: str, depth: int) 
 
 
 def _add_tensor(value: torch.Tensor, tensors: dict[str, torch.Tensor], where: str) -> str:
-    if value.layout != torch.strided or value.is_complex() or value.is_quantized:
+    if value.layout != torch.strided:
         raise ExchangeError(f"{where} is a {value.dtype} {value.layout} tensor; allowed: dense")
+    if value.dtype not in tensor_files.DTYPES.values():
+        raise ExchangeError(f"{where} is a {value.dtype} tensor; allowed: {tensor_files.ALLOWED}")
     name = f"t{len(tensors)}"
     tensors[name] = value.detach().to("cpu", copy=True).contiguous()
     return name
@@ -124,20 +127,26 @@ def _unpack(tree: Any, tensors: dict[str, torch.Tensor], seen: list[int], depth:
         raise ExchangeError("malformed value")
     kind, content = next(iter(tree.items()))
     if kind == "tensor" and isinstance(content, str) and content in tensors:
-        return tensors[content]
+        tensor = tensors.pop(content)  # once: a megabyte must not become a thousand models
+        if tree.get("array") is True:
+            tensor.was_array = True  # type: ignore[attr-defined]  # for messages alone
+        return tensor
     if kind in ("list", "tuple") and isinstance(content, list):
         items = [_unpack(item, tensors, seen, depth + 1) for item in content]
         return items if kind == "list" else tuple(items)
     if kind == "dict" and isinstance(content, dict):
         return {k: _unpack(v, tensors, seen, depth + 1) for k, v in content.items()}
     if kind == "model" and isinstance(content, dict) and isinstance(tree.get("weights"), dict):
+        seen[1] += 1
+        if seen[1] > MAX_MODELS:
+            raise ExchangeError(f"more than {MAX_MODELS} models")
         try:
             return checkpoints.rebuild(
-                content, {k: tensors[name] for k, name in tree["weights"].items()}
+                content, {k: tensors.pop(name) for k, name in tree["weights"].items()}
             )
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise ExchangeError(f"not a course model: {error}") from None
-    raise ExchangeError(f"malformed value of kind {kind!r}")
+            raise ExchangeError(f"not a course model: {error}"[:MAX_MESSAGE]) from None
+    raise ExchangeError(f"malformed value of kind {short(kind)}")
 
 
 def write(stem: Path, value: Any) -> None:
@@ -157,35 +166,57 @@ def read(stem: Path) -> Any:
     return unpack(read_file(stem.with_suffix(".json")), tensors)
 
 
+def request(
+    function: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    may_change: Collection[str | int] = (),
+) -> dict[str, Any]:
+    """What :func:`invoke` is asked for: a call, and the arguments that it may alter."""
+    call = {"function": function, "args": list(args), "kwargs": dict(kwargs)}
+    return {**call, "may_change": list(may_change)}
+
+
 def serve(requests: str, answers: str, call: str) -> None:
     """Answer one call of the judge from within the student's kernel."""
-    request = read(Path(requests) / call)
+    asked = read(Path(requests) / call)
     try:
-        answer = {"value": invoke(vars(sys.modules["__main__"]), request)}
+        answer = {"value": invoke(vars(sys.modules["__main__"]), asked)}
         pack(answer)
     except Exception as error:
         answer = {"error": describe(error)}
     write(Path(answers) / call, answer)
 
 
-def invoke(namespace: dict[str, Any], request: dict[str, Any]) -> Any:
-    """Call the named function of ``namespace`` with the request's arguments.
+def invoke(namespace: dict[str, Any], asked: dict[str, Any]) -> Any:
+    """Call the named function of ``namespace`` with the arguments of a :func:`request`.
 
     Raises:
         NameError: there is no such function.
+        ArgumentChanged: it altered an argument that ``may_change`` does not name.
     """
-    function = namespace.get(request["function"])
+    function = namespace.get(asked["function"])
     if not callable(function):
-        raise NameError(f"{NO_FUNCTION} {request['function']!r}")
-    return function(*request["args"], **request["kwargs"])
+        raise NameError(f"{NO_FUNCTION} {asked['function']!r}")
+    args, kwargs = asked["args"], asked["kwargs"]
+    guard = Guard(function, args, kwargs, asked["may_change"])
+    value = function(*args, **kwargs)
+    guard.check()
+    return value
 
 
 def describe(error: BaseException) -> str:
     """Type, message and the student's own line of an exception, in one short text."""
+    if isinstance(error, (ArgumentChanged, Overrun)):
+        return plain(str(error))
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "ipython-input" in f.filename or "/ipykernel_" in f.filename]
     place = f" (line {own[-1].lineno} of its cell: {own[-1].line})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"[:MAX_MESSAGE]
+    try:
+        said = str(error)
+    except Exception:  # a student's exception may not even have that
+        said = "(it cannot be shown)"
+    return plain(f"{type(error).__name__}: {said[:MAX_MESSAGE]}{place}")
 
 
 def is_finite(value: Any) -> bool:

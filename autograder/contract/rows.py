@@ -7,19 +7,27 @@ gives all such rows of a check what its figures leave, in proportion, whatever t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from autograder.contract.comparing import difference, kind
+from autograder.contract.said import plain
 from autograder.contract.targets import Figure
 
 if TYPE_CHECKING:  # what only reads verdicts does without PyTorch
     import torch
 
 
+COUNT = "{} of {} cases failed, first: "
+COUNTED = re.compile(r"\d+ of \d+ cases failed, first: ")
+MAX_NAME = 200  # characters
+
+
 @dataclass(frozen=True)
 class Row:
-    """One measured figure or tested property and its points."""
+    """One measured figure or tested property and its points; its words are safe to show."""
 
     name: str
     measured: float | str | None
@@ -35,6 +43,10 @@ class Row:
     def __post_init__(self) -> None:
         if not 0 <= self.points <= self.max_points + 1e-9:  # NaN fails this, too
             raise ValueError(f"{self.name}: got {self.points} points of {self.max_points}")
+        object.__setattr__(self, "message", plain(self.message))
+        for name in ("name", "measured", "target"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, plain(value, MAX_NAME))
 
 
 def failed(name: str, max_points: float, message: str) -> Row:
@@ -124,75 +136,17 @@ def compare(
     exact: bool = False,
 ) -> Row:
     """Give the whole share when ``got`` equals ``expected`` in structure, type, shape and value."""
-    difference = _difference(got, expected, "value", 0.0 if exact else atol, 0.0 if exact else rtol)
-    return passed(name, difference is None, share, difference or "")
-
-
-def _difference(got: Any, expected: Any, where: str, atol: float, rtol: float) -> str | None:
-    import torch
-
-    if isinstance(expected, torch.Tensor):
-        return _tensor_difference(got, expected, where, atol, rtol)
-    if isinstance(expected, (list, tuple)):
-        if not isinstance(got, (list, tuple)) or len(got) != len(expected):
-            return f"{where}: got {_short(got)}, expected {len(expected)} entries"
-        pairs = [
-            (g, e, f"{where}[{i}]") for i, (g, e) in enumerate(zip(got, expected, strict=True))
-        ]
-    elif isinstance(expected, dict):
-        if not isinstance(got, dict) or got.keys() != expected.keys():
-            return f"{where}: got {_short(got)}, expected the keys {sorted(expected)}"
-        pairs = [(got[k], expected[k], f"{where}[{k!r}]") for k in expected]
-    elif isinstance(expected, float):
-        number = got if isinstance(got, (int, float)) and not isinstance(got, bool) else math.nan
-        if isinstance(got, torch.Tensor) and got.numel() == 1:
-            number = float(got)
-        close = math.isclose(number, expected, rel_tol=rtol, abs_tol=atol)
-        return None if close else f"{where}: got {_short(got)}, expected {expected}"
-    else:
-        same = type(got) is type(expected) and got == expected
-        return None if same else f"{where}: got {_short(got)}, expected {_short(expected)}"
-    return next((d for g, e, w in pairs if (d := _difference(g, e, w, atol, rtol))), None)
-
-
-def _tensor_difference(
-    got: Any, expected: torch.Tensor, where: str, atol: float, rtol: float
-) -> str | None:
-    import torch
-
-    if not isinstance(got, torch.Tensor):
-        return f"{where}: got a {type(got).__name__}, expected a tensor {tuple(expected.shape)}"
-    if got.shape != expected.shape:
-        return f"{where}: got shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
-    if got.is_floating_point() != expected.is_floating_point() or (
-        (got.dtype == torch.bool) != (expected.dtype == torch.bool)
-    ):
-        return f"{where}: got dtype {got.dtype}, expected {expected.dtype}"
-    close = torch.isclose(got.double(), expected.double(), atol=atol, rtol=rtol)
-    if bool(close.all()):
-        return None
-    index = tuple(int(i) for i in torch.nonzero(~close)[0]) if close.ndim else ()
-    wrong = int((~close).sum())
-    return (
-        f"{where}: {wrong} of {close.numel()} entries differ, first at {index}: "
-        f"got {got[index].item()}, expected {expected[index].item()}"
-    )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    found = difference(got, expected, "value", 0.0 if exact else atol, 0.0 if exact else rtol)
+    return passed(name, found is None, share, found or "")
 
 
 def type_fault(value: object, dtype: torch.dtype, shape: tuple[int, ...]) -> str | None:
     """Say what keeps ``value`` from being a tensor of this type and shape, or None."""
     import torch
 
-    if not isinstance(value, torch.Tensor):
-        return f"got a {type(value).__name__}, expected a {dtype} tensor {shape}"
-    if value.dtype != dtype or tuple(value.shape) != shape:
-        return f"got {value.dtype} {tuple(value.shape)}, expected {dtype} {shape}"
-    return None
+    if isinstance(value, torch.Tensor) and (value.dtype, tuple(value.shape)) == (dtype, shape):
+        return None
+    return f"got {kind(value)}, expected a {str(dtype).removeprefix('torch.')} tensor {shape}"
 
 
 def expect_tuple(value: Any, *names: str) -> tuple[Any, ...]:
@@ -202,15 +156,33 @@ def expect_tuple(value: Any, *names: str) -> tuple[Any, ...]:
         ValueError: it is none; says what was got and what is expected.
     """
     if not isinstance(value, (list, tuple)) or len(value) != len(names):
-        size = f" of {len(value)}" if isinstance(value, (list, tuple)) else ""
-        raise ValueError(f"got a {type(value).__name__}{size}, expected ({', '.join(names)})")
+        raise ValueError(f"got {kind(value)}, expected ({', '.join(names)})")
     return tuple(value)
 
 
 def no_fault(name: str, faults: Sequence[str | None], share: float) -> Row:
-    """The whole share where no case has a fault; otherwise the first one is the message."""
-    first = next((fault for fault in faults if fault), None)
-    return passed(name, first is None, share, first or "")
+    """The whole share where no case has a fault; otherwise how many have, and the first one."""
+    found = [fault for fault in faults if fault]
+    if not found:
+        return passed(name, True, share)
+    count = COUNT.format(len(found), len(faults)) if len(faults) > 1 else ""
+    return passed(name, False, share, f"{count}{found[0]}")
+
+
+def told_once(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, where one cause is said in the first of them and referred to in the others."""
+    said: dict[str, str] = {}
+    told = []
+    for row in rows:
+        count = found.group() if (found := COUNTED.match(row.message)) else ""
+        cause = row.message[len(count) :]
+        if first := said.get(cause):
+            told.append(replace(row, message=f"{count}see {first!r} above"))
+            continue
+        if cause and row.status == "failed":
+            said[cause] = row.name
+        told.append(row)
+    return tuple(told)
 
 
 def joint(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from autograder.contract.rows import Row
+from autograder.contract.said import one_line, visible
 from autograder.contract.verdict import Verdict
 
 HEADINGS = ("", "measured", "target", "reference", "points", "")
@@ -44,8 +45,8 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: 
     head = "".join(f'<th style="{CELL}">{escape(h)}</th>' for h in headings)
     body = "".join(
         "<tr>"
-        + "".join(f'<td style="{CELL};{NO_BREAK}">{escape(c)}</td>' for c in row[:-1])
-        + "".join(f'<td style="{CELL}">{escape(c)}</td>' for c in row[-1:])
+        + "".join(f'<td style="{CELL};{NO_BREAK}">{escape(visible(c))}</td>' for c in row[:-1])
+        + "".join(f'<td style="{CELL}">{escape(visible(c))}</td>' for c in row[-1:])
         + "</tr>"
         for row in rows
     )
@@ -55,8 +56,8 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: 
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Render the same table in aligned plain text."""
-    table = [tuple(headings), *[tuple(row) for row in rows]]
+    """Render the same table in aligned plain text, each row on one line."""
+    table = [tuple(headings), *[tuple(one_line(visible(cell)) for cell in row) for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(headings))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in table]
     return "\n".join([caption, *[line.rstrip() for line in lines]])

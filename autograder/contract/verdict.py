@@ -7,10 +7,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autograder.contract.rows import Row
+from autograder.contract.said import plain
 
 
 class StudentError(Exception):
     """The student's part failed: missing, raised, overran its deadline or returned no data."""
+
+
+class MachineError(RuntimeError):
+    """This machine did not do its part, whatever the student handed in: never a grade."""
 
 
 class CheckFailed(AssertionError):
@@ -26,6 +31,9 @@ class Verdict:
     max_points: float
     dataset: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(plain, self.notes)))
 
     @property
     def points(self) -> float:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from autograder.grading.worker import serve
+from autograder.intake import folders
+from autograder.sandbox import limits
 
 ATTEMPTS = 3
+LEAVE_S = 5.0  # for a worker to leave what it is doing and remove what it made
 JUDGE = "autograder.grading.unit:judge_unit"  # the only job that is judged in a sandbox by itself
 
 
@@ -34,6 +40,16 @@ class Worker:
 
 
 _ahead: list[Worker] = []  # hired before anybody knows what there is to do
+
+
+def leave_properly() -> None:
+    """Leave on SIGTERM and SIGHUP as on Ctrl-C: workers end, and temporary folders go."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
 
 
 def cores() -> int:
@@ -64,20 +80,25 @@ def hire(threads: int, job: str) -> Worker:
     return _start(threads, job)
 
 
-def dismiss(worker: Worker) -> None:
-    """End a worker: kindly when it is idle, at once when it is not."""
-    worker.pipe.close()
-    if worker.unit is None and worker.ready and worker.process.is_alive():
-        worker.process.join(2)  # it closes its sandbox when the pipe ends
-    if worker.process.is_alive():
-        worker.process.kill()
-    worker.process.join()
+def dismiss(*workers: Worker) -> None:
+    """End workers: kindly when idle, else at once; nothing that they made is left behind."""
+    for worker in workers:
+        worker.pipe.close()
+        if worker.unit is not None or not worker.ready:
+            worker.process.terminate()  # all at once: each has to leave what it is doing
+    for worker in workers:
+        worker.process.join(LEAVE_S)  # it closes its sandbox when the pipe ends
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        for left in Path(tempfile.gettempdir()).glob(f"{limits.OURS}{worker.process.pid}-*"):
+            folders.remove(left)
 
 
 def dismiss_ahead() -> None:
     """End what was hired ahead and found nothing to do."""
-    while _ahead:
-        dismiss(_ahead.pop())
+    dismiss(*_ahead)
+    _ahead.clear()
 
 
 def _start(threads: int, job: str) -> Worker:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +17,17 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from autograder.contract import artifacts, cells, checking
+from autograder.contract.deadlines import BUDGET_S, CELL_DEADLINE_S, OWN_CELLS_S
 from autograder.contract.definition import find
 from autograder.contract.environment import DATASET
 from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import verdict_cells
-from autograder.grading.unit import BUDGET_S
 from autograder.intake import accept, sanitize
-from autograder.sandbox import process
+from autograder.sandbox import limits, process
 from autograder.sandbox.kernel import stopped
 from autograder.sandbox.student import KernelStudent
 from codesign import datasets
 
-CELL_DEADLINE_S = 60.0
-OWN_CELLS_S = 120.0  # of all cells that the student added; beyond it they only define
 MAX_OUTPUT_BYTES = 8 * 2**20  # of a whole notebook that are kept for people
 
 
@@ -54,6 +51,7 @@ def judge(
         problems: what intake found, shown with the first verdict.
         only: judge these checks alone (for the proof); None: all.
         dataset: the image set; None: what the submission holds.
+        budget_s: seconds that the submission's kernel may use; the judge's own are not counted.
     """
     if cells.told(notebook)["refused"]:
         said = list(problems)
@@ -62,7 +60,7 @@ def judge(
     pinned = dataset or os.environ.get(DATASET)
     chosen = accept.choose_dataset(outputs, pinned, datasets.choose()[0])
     with (
-        tempfile.TemporaryDirectory(prefix="codesign-judge-") as folder,
+        tempfile.TemporaryDirectory(prefix=f"{limits.OURS}{os.getpid()}-judge-") as folder,
         process.borrowed(isolated=isolated) as place,
     ):
         measured = Path(folder) / chosen
@@ -92,12 +90,12 @@ def _run(
         name = cells.grade_id(cell) or ""
         cell.execution_count, cell.outputs = count, []
         if not cells.is_judged(cell):
-            start = time.monotonic()
+            before_s = student.budget.used_s
             if cells.is_own(cell) and own_s > OWN_CELLS_S:
                 cell.outputs = _defined(student, cell.source)
             else:
                 cell.outputs = _executed(student, cell.source)
-            own_s += cells.is_own(cell) * (time.monotonic() - start)
+            own_s += cells.is_own(cell) * (student.budget.used_s - before_s)
             size += len(str(cell.outputs))
             if size > MAX_OUTPUT_BYTES:
                 cell.outputs = [stopped("its output is not kept: the notebook printed too much")]

@@ -27,8 +27,9 @@ from nbgrader.utils import determine_grade
 
 from autograder.contract import cells
 from autograder.contract.environment import DATABASE
+from autograder.contract.said import visible
 from autograder.grading import verdict_cells
-from autograder.intake import folders, release
+from autograder.intake import folders, release, sanitize
 from autograder.intake.course import Course, secret_seed
 from autograder.intake.transplant import transplant
 from autograder.sandbox.isolation import isolation
@@ -121,6 +122,9 @@ class Page(NbGraderPreprocessor):
         """Append the rules as a cell, and fold long code; what is graded stays as it is."""
         nb = copy.deepcopy(nb)
         for cell in nb.cells:
+            cell.source = visible(cell.source)
+            for output in cell.get("outputs", ()):
+                sanitize.make_visible(output)
             if cell.cell_type == "code":
                 cell.source = _folded(cell.source)
         nb.cells.append(new_markdown_cell(TABLES))

@@ -1,33 +1,27 @@
-"""Grade in parallel: worker processes of this machine, or an existing Dask cluster.
+"""Grade in parallel, on worker processes of this machine.
 
-Either way a worker that dies takes nothing with it but time: its unit goes to another one, and a
+A worker that dies takes nothing with it but time: its unit goes to another one, and a
 unit that ends its worker again and again is answered with the reason instead of a verdict.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from typing import Any
 
-from autograder.contract.version import source_version
+from autograder.contract.deadlines import BUDGET_S
 from autograder.grading import crew
 from autograder.grading.crew import ATTEMPTS, Worker
-from autograder.grading.unit import BUDGET_S, judge_unit
-from autograder.grading.worker import DONE, READY
+from autograder.grading.lost import Lost, Stopped
+from autograder.grading.unit import judge_unit
+from autograder.grading.worker import BROKEN, DONE, READY
 
-DEADLINE_S = 2 * BUDGET_S  # of one unit, by the clock outside of its worker
-IN_FLIGHT_PER_WORKER = 4
+DEADLINE_S = 4 * BUDGET_S  # of one unit, by the clock: on a loaded machine 3 for its own time
 UNITS_PER_WORKER = 500  # then a fresh process takes over
-
-
-class Lost(Exception):
-    """A unit that no worker answered; the message says what became of them."""
 
 
 Answer = bytes | Lost
@@ -57,6 +51,9 @@ def local(
     """Judge ``units`` on ``workers`` processes; yields (index, answer) as they are done.
 
     Units are taken from the iterable when a worker is free, never more than one ahead.
+
+    Raises:
+        Stopped: a worker cannot even start; the message says why.
     """
     named, threads = f"{job.__module__}:{job.__qualname__}", crew.threads(workers)
     source = enumerate(units)
@@ -87,8 +84,7 @@ def local(
                 yield index, answer
     finally:
         crew.dismiss_ahead()
-        for worker in hired:
-            crew.dismiss(worker)
+        crew.dismiss(*hired)
 
 
 def _hand_over(worker: Worker, index: int, jobs: dict[int, _Waiting]) -> None:
@@ -104,13 +100,15 @@ def _gather(
     """Wait for something to happen; yields what was answered, replaces whom it has to."""
     wait([worker.pipe for worker in hired], timeout=1.0)
     for worker in list(hired):
-        reason = None
+        reason, tries = None, ATTEMPTS
         try:
             if worker.pipe.poll():
                 answer = worker.pipe.recv_bytes()
                 if answer == READY:
                     worker.ready = True
                     continue
+                if answer[:1] == BROKEN:
+                    raise Stopped(f"stopped: no worker can start here ({answer[1:].decode()})")
                 index, worker.unit = worker.unit, None
                 worker.done += 1
                 assert index is not None
@@ -118,65 +116,26 @@ def _gather(
                 if worker.done >= UNITS_PER_WORKER:
                     reason = "retired"
             elif worker.unit is not None and time.monotonic() - worker.since > DEADLINE_S:
-                reason = f"it took longer than {DEADLINE_S:.0f} s"
+                reason, tries = f"it took longer than {DEADLINE_S:.0f} s", 1
         except (EOFError, OSError):
             worker.process.join(5)
             reason = f"its process ended with {worker.process.exitcode}"
-        if reason is None:
-            continue
-        hired.remove(worker)
-        crew.dismiss(worker)
-        if worker.unit is None:
-            continue
-        job = jobs[worker.unit]
-        job.reasons.append(reason)
-        if job.attempts < ATTEMPTS:
-            again.append(worker.unit)
-        else:
-            said = "; ".join(job.reasons)
-            yield worker.unit, Lost(f"judging was tried {job.attempts} times: {said}")
+        if reason is not None:
+            hired.remove(worker)
+            crew.dismiss(worker)
+            yield from _given_up(worker.unit, reason, tries, jobs, again)
 
 
-def _version() -> str:
-    """Return the version of the course where this runs."""
-    return source_version()
-
-
-def on_dask(
-    units: Iterable[bytes], address: str, job: Job = judge_unit
+def _given_up(
+    unit: int | None, reason: str, tries: int, jobs: dict[int, _Waiting], again: deque[int]
 ) -> Iterator[tuple[int, Answer]]:
-    """Judge ``units`` on the Dask cluster at ``address``; yields (index, answer).
-
-    Raises:
-        ModuleNotFoundError: ``distributed`` is not installed.
-        OSError: no scheduler there.
-        ValueError: no worker, or one with another version of the course.
-    """
-    from distributed import Client, as_completed
-
-    with Client(address, set_as_default=False) as client:
-        mine, versions = source_version(), client.run(_version)
-        others = sorted(worker for worker, v in versions.items() if v != mine)
-        if not versions or others:
-            raise ValueError(
-                f"{address}: workers with another version of the course: {others}"
-                if others
-                else f"{address} has no workers"
-            )
-        source = enumerate(units)
-        index_of: dict[Any, int] = {}
-        running = as_completed(loop=client.loop)
-
-        def submit() -> None:
-            for index, unit in itertools.islice(source, 1):
-                future = client.submit(job, unit, pure=False, retries=ATTEMPTS - 1)
-                index_of[future] = index
-                running.add(future)
-
-        for _ in range(IN_FLIGHT_PER_WORKER * len(versions)):
-            submit()
-        for future in running:
-            error = future.exception()
-            answer: Answer = Lost(f"{type(error).__name__}: {error}") if error else future.result()
-            yield index_of.pop(future), answer
-            submit()
+    """Put the unit of a worker that is gone back, or answer it after ``tries`` of them."""
+    if unit is None:
+        return
+    job = jobs[unit]
+    job.reasons.append(reason)
+    if job.attempts < tries:
+        again.append(unit)
+    else:
+        times = "once" if job.attempts == 1 else f"{job.attempts} times"
+        yield unit, Lost(f"judging was tried {times}: {'; '.join(job.reasons)}")

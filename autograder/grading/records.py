@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -15,19 +19,24 @@ from nbgrader.converters import Autograde
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 
-from autograder.contract.definition import find
-from autograder.grading import nbgrader_plugins, verdict_cells
+from autograder.grading import database, nbgrader_plugins, verdict_cells
 from autograder.grading.unit import Unit
 from autograder.intake.course import Course, run_converter
+
+_NAMED = re.compile(r"[\w.]+(Error|Exception|Entry): ")
 
 
 @dataclass(frozen=True)
 class Graded:
-    """One graded submission: verdicts and what intake found, as plain data."""
+    """One graded submission: verdicts and what intake found, as plain data.
+
+    ``lost`` says why there is no verdict where the judge, and not the student, is the reason.
+    """
 
     student: str
     verdicts: tuple[dict[str, Any], ...]
     problems: tuple[str, ...]
+    lost: str | None = None
 
     @property
     def points(self) -> float:
@@ -60,20 +69,29 @@ class Records:
     def keep(self, student: str, unit: Unit, judged: bytes) -> None:
         """Store a judged notebook."""
         part = self.folder / f"{student}.part"
-        part.write_bytes(unit.key().encode() + b"\n" + judged)
-        part.replace(self.folder / f"{student}.ipynb")
+        try:
+            part.write_bytes(unit.key().encode() + b"\n" + judged)
+            part.replace(self.folder / f"{student}.ipynb")
+        finally:
+            part.unlink(missing_ok=True)
 
     def publish(self, student: str, unit: Unit, judged: bytes) -> Graded:
-        """Bring gradebook and ``autograded/`` in step with a judged notebook."""
+        """Bring gradebook and ``autograded/`` in step with a judged notebook.
+
+        Raises:
+            Stopped: the gradebook's database does not answer, for longer than one waits.
+        """
         notebook = nbformat.reads(judged.decode(), as_version=4)
         wanted = graded_of(notebook, student)
-        try:
+
+        def write() -> None:
             if not self._published(wanted):
                 self._write(student, unit, notebook)
-        except (NbGraderException, OSError, ValueError) as error:
-            reason = f"nbgrader could not grade this submission: {error}"
-            _zero(self.course, self.lab, student)
-            return Graded(student, (), (*unit.submission.problems, reason))
+
+        try:
+            database.patiently(self.course.directory.db_url, write)
+        except (NbGraderException, ValueError) as error:
+            return unjudged(student, unit, f"nbgrader could not record it: {_cause(error)}")
         return wanted
 
     def _published(self, wanted: Graded) -> bool:
@@ -108,9 +126,38 @@ class Records:
             step for step in converter.autograde_preprocessors if step is not nbgrader_plugins.Judge
         ]
         try:
-            run_converter(converter)
+            with _earlier_kept(self.course.folder("autograded", student, self.lab), staging):
+                run_converter(converter)
         finally:
             shutil.rmtree(staging / student, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _earlier_kept(folder: Path, aside: Path) -> Iterator[None]:
+    """Put ``folder`` aside and, where what writes it anew fails, back again.
+
+    nbgrader removes what it fails to write, and with it what an earlier run has found.
+    """
+    earlier = aside / f".{folder.parent.name}.earlier"
+    shutil.rmtree(earlier, ignore_errors=True)
+    if folder.exists():
+        folder.replace(earlier)
+    try:
+        yield
+    except BaseException:
+        if earlier.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            earlier.replace(folder)
+        raise
+    finally:
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _cause(error: Exception) -> str:
+    """The last error that nbgrader logged; its own message only says where to look."""
+    lines = [line for line in str(error).splitlines() if _NAMED.match(line)]
+    return lines[-1] if lines else str(error)
 
 
 def _recorded(row: Any, verdict: dict[str, Any]) -> bool:
@@ -143,17 +190,7 @@ def graded_of(notebook: NotebookNode, student: str) -> Graded:
     return Graded(student, tuple(plain), tuple(notes))
 
 
-def _zero(course: Course, lab: str, student: str) -> None:
-    """Give 0 for every judged cell, so that a submission without a verdict still has a row.
-
-    What a person grades waits for her.
-    """
-    judged = find(lab).targets
-    with course.gradebook() as gradebook:
-        gradebook.update_or_create_student(student)
-        gradebook.update_or_create_submission(lab, student)
-        submission = gradebook.find_submission_notebook(lab, lab, student)
-        for entry in submission.grades:
-            by_hand = entry.name not in judged
-            entry.auto_score, entry.needs_manual_grade = None if by_hand else 0, by_hand
-        gradebook.db.commit()
+def unjudged(student: str, unit: Unit, reason: str) -> Graded:
+    """A submission that was lost: told, and nothing of it recorded."""
+    problems = (*unit.submission.problems, f"not judged: {reason}")
+    return Graded(student, (), problems, lost=reason)

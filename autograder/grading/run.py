@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from autograder.contract.environment import DATASET
-from autograder.grading import crew, pool
-from autograder.grading.records import Graded, Records
-from autograder.grading.unit import Unit, judge_unit, refused
+from autograder.grading import cluster, crew, database, lost, pool
+from autograder.grading.lost import Lost
+from autograder.grading.records import Graded, Records, unjudged
+from autograder.grading.unit import Unit, judge_unit
 from autograder.intake import accept, release
 from autograder.intake.course import Course, find_assignment, secret_seed
 from autograder.sandbox.isolation import isolation
@@ -51,18 +53,18 @@ def grade(
         job: what a worker does with a unit.
 
     Raises:
+        Stopped: it cannot go on; the next run does, from what this one has done.
         NotReleased: the lab was never released into this gradebook.
         NotIsolated: see :func:`autograder.sandbox.isolation.isolation`.
     """
     isolated = isolation(unisolated)
     course = Course.at(root)
-    with course.gradebook() as gradebook:
-        find_assignment(gradebook, lab)
+    database.patiently(course.directory.db_url, partial(_is_there, course, lab))
     chosen = [student for student in course.students(lab) if not only or student in only]
     # The largest first, so that no worker is left with a long one while the others are done.
     chosen.sort(key=lambda student: -_bytes(course.folder("submitted", student, lab)))
     if scheduler:
-        judged = partial(pool.on_dask, address=scheduler, job=job)
+        judged = partial(cluster.on_dask, address=scheduler, isolated=isolated, job=job)
     elif workers == 0:
         judged = partial(pool.here, job=job)
     else:
@@ -74,6 +76,28 @@ def grade(
         for graded in _graded(course, lab, chosen, isolated, resume, judged):
             bar.update()
             yield graded
+
+
+def to_the_end(root: Path, lab: str, **options: Any) -> tuple[list[Graded], str | None]:
+    """Grade as :func:`grade` does, as far as it goes: what is done, and what is lost or stopped it.
+
+    Raises:
+        Like :func:`grade`, but for ``Stopped`` and what this machine cannot do (no space).
+    """
+    done: list[Graded] = []
+    try:
+        for one in grade(root, lab, **options):
+            done.append(one)
+    except FileNotFoundError:
+        raise
+    except (lost.Stopped, OSError) as error:
+        return done, str(error)
+    return done, lost.told([one.lost for one in done if one.lost], len(done))
+
+
+def _is_there(course: Course, lab: str) -> None:
+    with course.gradebook() as gradebook:
+        find_assignment(gradebook, lab)
 
 
 def _bytes(folder: Path, most: int = 1_000) -> int:
@@ -113,16 +137,18 @@ def _graded(
             else:
                 ready.append(records.publish(student, unit, judged))
 
+    first = lost.First()
     for index, answer in judged_of(units()):
         student, unit = taken.pop(index)
-        if isinstance(answer, pool.Lost):
-            judged = refused(unit, f"the judge could not judge this: {answer}")
+        if isinstance(answer, Lost):
+            ready.append(unjudged(student, unit, str(answer)))
         else:
-            judged = answer
-            records.keep(student, unit, judged)
-        ready.append(records.publish(student, unit, judged))
+            records.keep(student, unit, answer)
+            ready.append(records.publish(student, unit, answer))
+        reason = ready[-1].lost
         while ready:
             yield ready.popleft()
+        first.note(reason)
     yield from ready
 
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import tempfile
 import threading
 import zipfile
@@ -18,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat import NotebookNode
 
 from autograder.contract.definition import find
 from autograder.contract.version import source_version
-from autograder.grading import verdict_cells
+from autograder.grading.lost import NotJudged, Unfit
 from autograder.intake import accept
-
-BUDGET_S = 600.0  # of one submission, by the judge's clock
+from autograder.sandbox import bubblewrap, limits
 
 _one_at_a_time = threading.Lock()  # a check seeds torch; sandboxes are lent one by one
 
@@ -49,6 +48,7 @@ class Unit:
             "dataset": self.dataset,
             "problems": self.submission.problems,
             "targets": targets_version(self.lab),
+            "version": source_version(),
         }
         stored = io.BytesIO()
         with zipfile.ZipFile(stored, "w") as archive:
@@ -72,22 +72,27 @@ def judge_unit(unit: bytes) -> bytes:
     """Judge one unit; returns the notebook with the verdicts in its graded cells, as JSON.
 
     Raises:
-        ValueError: the worker's targets are not those of the sender.
+        Unfit: the worker's course is not the sender's, or the sandbox asked for does not work here.
+        NotJudged: in one of the checks this machine failed (no space, no memory).
     """
-    from autograder.grading import judge  # with PyTorch, which the sender does without
+    from autograder.contract import checking  # with PyTorch, which the sender does without
+    from autograder.grading import judge
 
-    with _one_at_a_time, tempfile.TemporaryDirectory(prefix="codesign-unit-") as folder:
+    ours = f"{limits.OURS}{os.getpid()}-unit-"  # removed even where this process is killed
+    with _one_at_a_time, tempfile.TemporaryDirectory(prefix=ours) as folder:
         with zipfile.ZipFile(io.BytesIO(unit)) as archive:
             archive.extractall(folder)  # made by `to_bytes`, with names that intake accepted
         settings = json.loads((Path(folder) / "unit.json").read_text())
+        if reason := unfit(settings["version"], isolated=settings["isolated"]):
+            raise Unfit(reason)
         mine = targets_version(settings["lab"])
         if settings["targets"] != mine:
-            raise ValueError(
+            raise Unfit(
                 f"targets of {settings['lab']} are version {mine} here, {settings['targets']} "
                 "where the submission comes from; install the same course on both"
             )
         notebook = nbformat.read(Path(folder) / "notebook.ipynb", as_version=4)
-        judge.judge(
+        verdicts = judge.judge(
             notebook,
             settings["lab"],
             Path(folder) / "outputs",
@@ -96,19 +101,27 @@ def judge_unit(unit: bytes) -> bytes:
             problems=settings["problems"],
             dataset=settings["dataset"],
         )
+        for row in (row for verdict in verdicts for row in verdict.rows):
+            if row.status == "refused" and row.message.startswith(checking.NOT_JUDGED):
+                raise NotJudged(row.message.removeprefix(f"{checking.NOT_JUDGED}: "))
         return nbformat.writes(notebook).encode()
+
+
+def unfit(version: str, *, isolated: bool) -> str | None:
+    """Say why this process must not judge what comes from ``version`` of the course; None: it may.
+
+    Args:
+        isolated: a sandbox is asked for.
+    """
+    if version != (mine := source_version()):
+        return f"version {mine} of the course here, {version} where the submissions come from"
+    why_not = bubblewrap.why_not() if isolated else None
+    return f"no sandbox here: {why_not}" if why_not else None
 
 
 def prepare() -> None:
     """Import what judging needs, PyTorch among it, before the first unit asks for it."""
     importlib.import_module("autograder.grading.judge")
-
-
-def refused(unit: Unit, reason: str) -> bytes:
-    """Answer a unit that could not be judged: no points, and why."""
-    notebook: NotebookNode = nbformat.from_dict(unit.submission.notebook)
-    verdict_cells.refuse(notebook, unit.lab, [*unit.submission.problems, reason], reason)
-    return nbformat.writes(notebook).encode()
 
 
 def targets_version(lab: str) -> str:

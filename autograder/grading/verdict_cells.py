@@ -11,6 +11,7 @@ from nbformat.v4 import new_markdown_cell, new_output
 
 from autograder.contract import cells, rows, show
 from autograder.contract.definition import find
+from autograder.contract.said import plain
 from autograder.contract.verdict import Verdict
 from autograder.intake.sanitize import fenced
 
@@ -64,6 +65,6 @@ def refuse(notebook: NotebookNode, lab: str, notes: Sequence[str], reason: str) 
 def put_on_top(notebook: NotebookNode, notes: Sequence[str]) -> None:
     """Begin ``notebook`` with what intake has to say, where it has something to say."""
     if notes:
-        listed = "\n".join(f"- {note}" for note in notes)
+        listed = "\n".join(f"- {plain(note)}" for note in notes)
         text = f"**What was done with this submission before it was graded:**\n\n{fenced(listed)}"
         notebook.cells.insert(0, new_markdown_cell(text, id=ON_TOP))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from html import escape
 from pathlib import Path
@@ -21,6 +22,8 @@ from bleach.css_sanitizer import CSSSanitizer
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.token import STANDARD_TYPES
+
+from autograder.contract.said import visible
 
 IMAGES, BASE64 = ("image/png", "image/jpeg"), re.compile(r"[A-Za-z0-9+/=\s]*")
 MAX_MARKDOWN = 20_000  # characters; mistune takes seconds for some texts of ten times as many
@@ -122,12 +125,21 @@ def output(made: NotebookNode) -> NotebookNode:
 
 def without_paths(made: NotebookNode) -> NotebookNode:
     """Remove this machine's paths of Python and the course from an output."""
+    return _rewritten(made, text)
+
+
+def make_visible(made: NotebookNode) -> NotebookNode:
+    """Write out the control characters in an output's texts, but for a terminal's colours."""
+    return _rewritten(made, lambda said: visible(said, colours=True))
+
+
+def _rewritten(made: NotebookNode, change: Callable[[str], str]) -> NotebookNode:
     for holder, names in ((made, TEXTS), (made.get("data", {}), ("text/plain",))):
         for name in names:
             if isinstance(said := holder.get(name), list):
-                holder[name] = [text(part) for part in said]
+                holder[name] = [change(part) for part in said]
             elif said is not None:
-                holder[name] = text(said)
+                holder[name] = change(said)
     return made
 
 

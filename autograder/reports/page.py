@@ -10,8 +10,10 @@ import base64
 import os
 import unicodedata
 from collections.abc import Sequence
-from html import escape
+from html import escape as html_escape
 from pathlib import Path
+
+from autograder.contract.said import visible
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -36,6 +38,11 @@ PAGE = """<!doctype html>
 {body}
 </body></html>
 """
+
+
+def escape(text: str) -> str:
+    """HTML of text; a control character that slipped through is written out."""
+    return html_escape(visible(text))
 
 
 def page(title: str, *parts: str) -> str:

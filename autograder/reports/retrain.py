@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from autograder.contract import cells, checking, show, targets
+from autograder.contract.deadlines import BUDGET_S
 from autograder.contract.definition import find
 from autograder.contract.environment import GRADING, OUTPUTS
 from autograder.contract.rows import Row
 from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import records
-from autograder.grading.unit import BUDGET_S
 from autograder.intake import accept, release
 from autograder.intake.course import Course, secret_seed
 from autograder.reports import page
 from autograder.sandbox import process
+from autograder.sandbox.clock import Budget
 from autograder.sandbox.student import KernelStudent
 
 DEADLINE_S = 2 * 3_600.0
@@ -125,7 +126,7 @@ def _run(runner: KernelStudent, notebook: Iterable[Any], deadline_s: float) -> l
 def _measure(runner: KernelStudent, name: str, seed: int) -> list[Verdict]:
     """The verdicts of those checks that measure an artifact."""
     verdicts = []
-    runner.end = time.monotonic() + BUDGET_S
+    runner.budget = Budget(BUDGET_S)
     for check in find(name).targets:
         runner.read = set()
         verdict = checking.run(name, check, runner, runner.dataset, seed)

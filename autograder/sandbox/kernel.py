@@ -16,14 +16,17 @@ import zmq
 from jupyter_client.blocking import BlockingKernelClient
 from nbformat import NotebookNode
 
+from autograder.contract.deadlines import MAX_OUTPUT_BYTES
 from autograder.contract.environment import DATASET, GRADING
 from autograder.intake import sanitize
+from autograder.sandbox.clock import Clock
 from autograder.sandbox.process import Sandbox, SandboxError
 
 START_DEADLINE_S = 120.0
-MAX_OUTPUT_BYTES = 2 * 2**20
 MAX_MESSAGE_BYTES = 4 * 2**20  # one that is larger never reaches this process
 MAX_MESSAGES = 100  # that wait here
+LOST = "a message of it was too large and is lost"
+PATIENCE = 4  # half seconds after a cell's reply for what a busy machine delivers late
 GRACE_S = 5.0  # between an interrupt and the kill
 
 
@@ -58,6 +61,7 @@ class Kernel:
         self.client = BlockingKernelClient(context=context)
         self.client.load_connection_info(cast(Any, connection))
         self.client.start_channels(hb=False, stdin=False)
+        self.clock = Clock(None)  # of what it executes now, or executed last
         self._wait(time.monotonic() + START_DEADLINE_S)
 
     def _wait(self, end: float) -> None:
@@ -91,25 +95,30 @@ class Kernel:
     ) -> tuple[list[NotebookNode], str]:
         """Run ``code`` and return its outputs, and why it was interrupted (empty: it was not).
 
+        Args:
+            deadline_s: of the time that the kernel uses (see :mod:`.clock`).
+            grace_s: between an interrupt and the kill; 0: killed at once.
+
         Raises:
             KernelStopped: it died, or an interrupt did not end it in time. It is dead then.
         """
-        end = time.monotonic() + deadline_s
+        self.clock, limit_s = Clock(self.sandbox.pid), deadline_s
         request = self.client.execute(code, allow_stdin=False, stop_on_error=False)
         outputs: list[NotebookNode] = []
-        size, cut = 0, ""
+        size, silent, cut = 0, 0, ""
         while True:
-            late = time.monotonic() > end
-            if late or size > MAX_OUTPUT_BYTES:
-                too_much = f"the cell printed more than {MAX_OUTPUT_BYTES:,} bytes"
-                reason = cut or (f"no answer within {deadline_s:.0f} s" if late else too_much)
+            if reason := self._overrun(limit_s, deadline_s, size):
+                if silent:
+                    return outputs, cut or LOST
                 if cut or not grace_s:
-                    self._kill(reason)
+                    self._kill(cut or reason)
                 self.client.control_channel.send(self.client.session.msg("interrupt_request"))
-                cut, size, end = reason, 0, time.monotonic() + grace_s
-            message = self._next(end)
-            if message is None and self._replied(request):
-                return outputs, cut or "a message of it was too large and is lost"
+                cut, size, limit_s = reason, 0, self.clock.from_now_s(grace_s)
+            message = self._next(limit_s - self.clock.used_s)
+            if message is None and (silent or self._replied(request)):
+                silent += 1
+                if silent > PATIENCE:
+                    return outputs, cut or LOST
             try:
                 if message is None or message["parent_header"].get("msg_id") != request:
                     continue
@@ -125,10 +134,21 @@ class Kernel:
             except (nbformat.ValidationError, LookupError, TypeError, AttributeError, ValueError):
                 self._kill("the kernel sent no valid message")  # the student's code has its key
 
-    def _next(self, end: float) -> dict[str, Any] | None:
-        """The next message, or None: there was none within half a second."""
+    def _overrun(self, limit_s: float, deadline_s: float, size: int) -> str:
+        """Why what runs has to end now; empty: it need not."""
+        if size > MAX_OUTPUT_BYTES:
+            return f"the cell printed more than {MAX_OUTPUT_BYTES:,} bytes"
+        if not self.clock.is_late(limit_s):
+            return ""
+        used_s, passed_s = self.clock.used_s, self.clock.passed_s
+        if used_s > deadline_s:
+            return f"no answer within {deadline_s:.0f} s"
+        return f"no answer within {passed_s:.0f} s, of which it had a processor for {used_s:.0f} s"
+
+    def _next(self, left_s: float) -> dict[str, Any] | None:
+        """The next message, or None: there was none within ``left_s`` or half a second."""
         try:
-            return self.client.get_iopub_msg(timeout=max(0.0, min(end - time.monotonic(), 0.5)))
+            return self.client.get_iopub_msg(timeout=min(max(left_s, 0.1), 0.5))
         except Empty:
             if not self.sandbox.alive():
                 self._kill("the kernel died")

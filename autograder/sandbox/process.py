@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from autograder.contract.verdict import MachineError
 from autograder.intake import folders
 from autograder.sandbox import bubblewrap, limits
 from autograder.sandbox.bubblewrap import FORK_SERVER, INSIDE, READABLE, WORK, WRITABLE
@@ -30,7 +31,7 @@ PORTS = {
 }
 
 
-class SandboxError(RuntimeError):
+class SandboxError(MachineError):
     """The process that starts kernels did not do as it was told; the message says what it said."""
 
 
@@ -111,6 +112,11 @@ class Sandbox:
             environment=environment,
         )
         return connection
+
+    @property
+    def pid(self) -> int | None:
+        """The process above the kernel and all that it starts; None: none runs."""
+        return self.process.pid if self.process is not None else None
 
     def alive(self) -> bool:
         """Whether the kernel runs."""

@@ -10,18 +10,19 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 
 from autograder.contract import exchange
-from autograder.contract.checking import CALL_DEADLINE_S, artifact, artifact_bytes
+from autograder.contract.checking import artifact, artifact_bytes
+from autograder.contract.deadlines import CALL_DEADLINE_S
 from autograder.contract.verdict import StudentError
 from autograder.intake import folders, sanitize
+from autograder.sandbox.clock import Budget
 from autograder.sandbox.kernel import GRACE_S, START_DEADLINE_S, Kernel, KernelStopped, stopped
 from autograder.sandbox.process import Sandbox, SandboxError, borrowed
 from codesign import datasets
@@ -30,6 +31,7 @@ MAX_RESTARTS = 30  # the budget of the submission ends sooner
 MAX_LOSSES = 2  # of a kernel to one function, which is not called again then
 REPLAY_S = 60.0  # of one cell
 STUDENTS_SPLITS = ("train", "val")
+AGAIN = "cells that ran again after the kernel was lost"
 SERVER = "autograder.contract.exchange"  # what answers calls, in the kernel
 DEFINITIONS = "autograder.contract.definitions"  # what runs the rest of a cell that stopped
 
@@ -41,7 +43,8 @@ class KernelStudent:
         sandbox: a clean one; receives the artifacts that the kernel may read.
         outputs: the artifacts that the judge measures, out of the kernel's reach.
         dataset: their image set.
-        budget_s: seconds that all cells and calls together may take.
+        budget_s: seconds that all cells and calls together may use, of their own time
+            (:mod:`.clock`); what the judge measures meanwhile is not charged.
         environment: further variables for the kernel.
     """
 
@@ -59,7 +62,7 @@ class KernelStudent:
         for split in STUDENTS_SPLITS:  # the sandbox shows what is there when the kernel starts
             datasets.prepare(dataset, split)
         shutil.copytree(outputs, sandbox.outputs / dataset)
-        self.end = time.monotonic() + budget_s
+        self.budget = Budget(budget_s)
         self.replayed: list[str] = []  # what brings a new kernel to where the last one was
         self.restarts, self.calls = 0, 0
         self.read: set[str] = set()  # artifacts
@@ -84,7 +87,7 @@ class KernelStudent:
             StudentError: the kernel is lost, or no time or kernel is left.
         """
         try:
-            outputs, cut = self._executed(code, deadline_s, grace_s=GRACE_S)
+            outputs, cut = self._executed(code, deadline_s, _named(code), grace_s=GRACE_S)
         except StudentError as error:
             self.trouble = str(error)
             self.replayed.append(_definitions(code, rest=False))
@@ -98,7 +101,7 @@ class KernelStudent:
         self.replayed.append(_definitions(code, rest=False) if cut else code)
         if failed or cut:
             with contextlib.suppress(StudentError):
-                self._execute(rest := _definitions(code, rest=True), deadline_s)
+                self._execute(rest := _definitions(code, rest=True), deadline_s, _named(code))
                 self.replayed += [] if cut else [rest]
         return outputs
 
@@ -109,11 +112,16 @@ class KernelStudent:
             StudentError: see `run_cell`.
         """
         definitions = _definitions(code, rest=False)
-        self._executed(definitions, deadline_s, grace_s=GRACE_S)
+        self._executed(definitions, deadline_s, _named(code), grace_s=GRACE_S)
         self.replayed.append(definitions)
 
     def call(
-        self, function: str, *args: Any, deadline_s: float = CALL_DEADLINE_S, **kwargs: Any
+        self,
+        function: str,
+        *args: Any,
+        may_change: Collection[str | int] = (),
+        deadline_s: float = CALL_DEADLINE_S,
+        **kwargs: Any,
     ) -> Any:
         """See :class:`autograder.contract.checking.Student`."""
         if self.lost[function] >= MAX_LOSSES:
@@ -124,13 +132,13 @@ class KernelStudent:
         self.called.add(function)
         name = f"call{self.calls}"
         requests, answers = self.sandbox.requests, self.sandbox.answers
-        exchange.write(
-            requests / name, {"function": function, "args": list(args), "kwargs": kwargs}
-        )
+        exchange.write(requests / name, exchange.request(function, args, kwargs, may_change))
         inside = self.sandbox.inside
         where = f"{str(inside / 'requests')!r}, {str(inside / 'answers')!r}, {name!r}"
         try:
-            self._execute(f"__import__({SERVER!r}, fromlist=['']).serve({where})", deadline_s)
+            self._execute(
+                f"__import__({SERVER!r}, fromlist=['']).serve({where})", deadline_s, function
+            )
             answer = exchange.read(answers / name)
         except exchange.ExchangeError as error:
             raise StudentError(f"{function}: no valid answer: {error}") from None
@@ -164,31 +172,39 @@ class KernelStudent:
             tempfile.TemporaryDirectory(prefix="codesign-measure-") as folder,
             borrowed(isolated=self.sandbox.isolated) as place,
         ):
-            budget_s = min(START_DEADLINE_S + deadline_s, max(0.0, self.end - time.monotonic()))
+            if not self.budget.left_s:
+                raise StudentError(str(self.budget))
             outputs = Path(folder) / self.dataset
             outputs.mkdir()
+            budget_s = START_DEADLINE_S + deadline_s
             clean = KernelStudent(place, outputs, self.dataset, budget_s=budget_s)
             try:
                 clean.run_cell(f"from {module} import {name}", START_DEADLINE_S)
-                return clean.call(name, *args, deadline_s=deadline_s)
+                return clean.call(name, *args, deadline_s=min(deadline_s, self.budget.left_s))
             finally:
+                self.budget.charge(f"source text under {name}", clean.budget.used[name])
                 clean.close()
 
-    def _execute(self, code: str, deadline_s: float) -> list[NotebookNode]:
-        return self._executed(code, deadline_s, grace_s=0.0)[0]
+    def _execute(self, code: str, deadline_s: float, what: str) -> list[NotebookNode]:
+        return self._executed(code, deadline_s, what, grace_s=0.0)[0]
 
     def _executed(
-        self, code: str, deadline_s: float, *, grace_s: float
+        self, code: str, deadline_s: float, what: str, *, grace_s: float
     ) -> tuple[list[NotebookNode], str]:
-        remaining = self.end - time.monotonic()
-        if remaining <= 0:
-            raise StudentError("the time for this submission was used up by earlier cells")
+        """Execute ``code`` and charge ``what`` with the time that it uses."""
+        if not self.budget.left_s:
+            raise StudentError(str(self.budget))
         try:
             kernel = self.kernel or self._start()
-            return kernel.try_to_execute(code, min(deadline_s, remaining), grace_s=grace_s)
+            try:
+                limit_s = min(deadline_s, self.budget.left_s)
+                return kernel.try_to_execute(code, limit_s, grace_s=grace_s)
+            finally:
+                self.budget.charge(what, kernel.clock.used_s)
         except KernelStopped as stopped:
             self.kernel = None
-            raise StudentError(str(stopped)) from None
+            used_up = "" if self.budget.left_s else f"; {self.budget}"
+            raise StudentError(f"{stopped}{used_up}") from None
 
     def _start(self) -> Kernel:
         """A new kernel, brought to where the last one was; a cell that ends it now is left out.
@@ -197,8 +213,8 @@ class KernelStudent:
             KernelStopped: none came up, or too many were lost.
         """
         while True:
-            if time.monotonic() > self.end:
-                raise KernelStopped("the time for this submission was used up by earlier cells")
+            if not self.budget.left_s:
+                raise KernelStopped(str(self.budget))
             if self.restarts > MAX_RESTARTS:
                 raise KernelStopped(
                     f"the kernel was lost {self.restarts} times; no further attempt"
@@ -207,10 +223,12 @@ class KernelStudent:
             kernel = self._start_one()
             for place, code in enumerate(self.replayed):
                 try:
-                    kernel.execute(code, max(0.0, min(REPLAY_S, self.end - time.monotonic())))
+                    kernel.execute(code, min(REPLAY_S, self.budget.left_s))
                 except KernelStopped:
                     del self.replayed[place]
                     break
+                finally:
+                    self.budget.charge(AGAIN, kernel.clock.used_s)
             else:
                 self.kernel = kernel
                 return kernel
@@ -231,6 +249,13 @@ class KernelStudent:
             if self.restarts > 1:
                 raise
             raise SandboxError(str(stopped)) from None
+
+
+def _named(code: str) -> str:
+    """A cell, for people."""
+    lines = (line.strip() for line in code.splitlines())
+    first = next((line for line in lines if line and line[0] not in "#%"), "")
+    return f"the cell of {first[:40]!r}"
 
 
 def _definitions(code: str, *, rest: bool) -> str:

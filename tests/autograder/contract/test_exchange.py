@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from autograder.contract import exchange
 from autograder.contract.files import ExchangeError
@@ -151,7 +153,57 @@ def test_a_call_answers_with_value_or_error(tmp_path, monkeypatch):
     requests.mkdir()
     answers.mkdir()
     for name, argument in (("good", torch.ones(2)), ("bad", "text")):
-        exchange.write(requests / name, {"function": "half", "args": [argument], "kwargs": {}})
+        exchange.write(requests / name, exchange.request("half", [argument], {}))
         exchange.serve(str(requests), str(answers), name)
     assert torch.equal(exchange.read(answers / "good")["value"], torch.full((2,), 0.5))
     assert "TypeError" in exchange.read(answers / "bad")["error"]
+
+
+def test_one_tensor_is_not_many_models():
+    """Six megabytes became twelve hundred, and half a minute of the judge's."""
+    model = VGG([4, "M", 6])
+    weights = {name: f"t{at}" for at, name in enumerate(model.state_dict())}
+    stored = save({weights[name]: value for name, value in model.state_dict().items()})
+    one = {"model": model.config, "weights": weights}
+    assert isinstance(exchange.unpack(json.dumps(one), stored), VGG)
+    with pytest.raises(ExchangeError, match="not a course model"):
+        exchange.unpack(json.dumps({"list": [one, one]}), stored)
+    with pytest.raises(ExchangeError, match="malformed"):
+        exchange.unpack(json.dumps({"list": [{"tensor": "t0"}] * 2}), stored)
+
+
+def test_more_models_or_text_than_anybody_needs_are_refused():
+    with pytest.raises(ExchangeError, match="more than 16 models"):
+        exchange.unpack(*exchange.pack([VGG([2])] * 17))
+    with pytest.raises(ExchangeError, match="bytes of JSON; allowed: 16,777,216"):
+        exchange.unpack(json.dumps("x" * 17_000_000), NO_TENSORS)
+    named = [{"model": at} for at in range(100)]  # only a word
+    assert exchange.unpack(*exchange.pack(named)) == named
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"model": {"architecture": "vgg", "channels": [1] * 50_000}, "weights": {}},
+        {"x" * 100_000: 1},
+        {"model": {"x" * 100_000: 1}, "weights": {}},
+    ],
+)
+def test_what_is_wrong_is_said_in_few_words(tree):
+    with pytest.raises(ExchangeError) as told:
+        exchange.unpack(json.dumps(tree), NO_TENSORS)
+    assert len(str(told.value)) <= exchange.MAX_MESSAGE
+
+
+def test_a_large_answer_is_read_within_a_second():
+    """The judge's own time is nobody's budget, so that what is accepted has to be cheap."""
+    answers = {
+        "entries": ({"list": [0] * 99_000}, 0),
+        "tensors": ({"list": [{"tensor": f"t{n}"} for n in range(9_999)]}, 9_999),
+        "text": ("ä" * 1_300_000, 0),
+    }
+    for name, (tree, count) in answers.items():
+        stored = save({f"t{n}": torch.empty(0) for n in range(count)})
+        start = time.process_time()
+        exchange.unpack(json.dumps(tree), stored)
+        assert time.process_time() - start < 1, name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder.contract import show, targets
+from autograder.contract import exchange, rows, show, targets
 from autograder.contract.rows import Row, compare, credit, joint_use
 from autograder.contract.verdict import Verdict
 
@@ -78,8 +79,8 @@ def test_unequal_values_say_what_was_expected(got, expected):
 
 
 def test_verdicts_add_up_and_escape_what_students_say():
-    row = Row("<script>", 1.0, 2.0, 1.0, 3.0, message="<img onerror=x>", status="failed")
-    verdict = Verdict("c", (row, row), 6.0)
+    one = Row("<script>", 1.0, 2.0, 1.0, 3.0, message="<img onerror=x>", status="failed")
+    verdict = Verdict("c", (one, one), 6.0)
     assert verdict.points == 2
     assert "<script>" not in show.html(verdict)
     assert "<img" not in show.html(verdict)
@@ -96,3 +97,76 @@ def test_gains_count_while_the_loss_is_within_its_floor():
     assert earned(0.0, 15.0) == [6.0, 2.0]
     assert earned(0.15, 1.0) == [0.0, 0.0]
     assert earned(0.095, 20.0) == [pytest.approx(3.0), 0.0]
+
+
+X = torch.arange(6.0).reshape(2, 3)
+SAID = [
+    ([1, 2], [1, 2, 3], "value: got a list of 2: [1, 2], expected a list of 3: [1, 2, 3]"),
+    (3, [1, 2, 3], "value: got int 3, expected a list of 3: [1, 2, 3]"),
+    (None, X, "value: got None, expected a float32 tensor (2, 3)"),
+    ([0.5], X, "value: got a list of 1: [0.5], expected a float32 tensor (2, 3)"),
+    (X.T, X, "value: got shape (3, 2), expected (2, 3)"),
+    (X.int(), X, "value: got a int32 tensor (2, 3), expected a float32 tensor (2, 3)"),
+    (X[0, 1], X[0, 2], "value: got 1.0, expected 2.0"),
+    (X, X + 1, "value: 6 of 6 entries differ, first at (0, 0): got 0.0, expected 1.0"),
+    ({"a": 1}, {"b": 1}, "value: got the keys ['a'], expected ['b']"),
+    (
+        [{"scale": 1.0}, {"scale": 2.0}],
+        [{"scale": 1.0}, {"scale": 3.0}],
+        "value[1]['scale']: got float 2.0, expected 3.0",
+    ),
+    ("4", 4, "value: got str '4', expected 4"),
+    (True, 1, "value: got True, expected 1"),
+]
+
+
+@pytest.mark.parametrize(("got", "expected", "words"), SAID)
+def test_a_difference_says_what_where_and_what_is_expected(got, expected, words):
+    assert compare("x", got, expected, 1).message == words
+
+
+def test_an_array_is_called_an_array():
+    returned = exchange.unpack(*exchange.pack([np.ones(3)]))
+    (array,) = returned
+    words = "got a NumPy array of float64 (3,), expected a float32 tensor (3,)"
+    assert rows.type_fault(array, torch.float32, (3,)) == words
+    with pytest.raises(ValueError, match="got a NumPy array of float64"):
+        rows.expect_tuple(array, "scale", "zero")
+
+
+def test_whole_numbers_are_equal_or_not():
+    """Tolerance let one in ten thousand pass, and float64 all beyond 2^53."""
+    for low in (10_000, 2**60):
+        expected = torch.tensor([low])
+        assert compare("x", expected + 1, expected, 1).points == 0
+        assert compare("x", expected.clone(), expected, 1).points == 1
+
+
+def test_how_many_cases_failed_is_said():
+    row = rows.no_fault("codes", [None, "wrong at 3", "wrong at 5", ""], 2)
+    assert row.message == "2 of 4 cases failed, first: wrong at 3"
+    assert rows.no_fault("codes", ["wrong at 3"], 2).message == "wrong at 3"
+    assert rows.no_fault("codes", [None, None], 2).points == 2
+    assert rows.no_fault("codes", [], 2).points == 2
+
+
+def test_one_cause_is_told_once():
+    cause = "f: NotImplementedError: "
+    told = rows.told_once(
+        [
+            rows.no_fault("codes", [cause, cause], 1),
+            rows.no_fault("scales", [None, cause, cause], 1),
+            rows.failed("sizes", 1, cause),
+            rows.failed("other", 1, "g: wrong"),
+            rows.passed("right", True, 1),
+            rows.passed("right, too", True, 1),
+        ]
+    )
+    assert [row.message for row in told] == [
+        f"2 of 2 cases failed, first: {cause}",
+        "2 of 3 cases failed, first: see 'codes' above",
+        "see 'codes' above",
+        "g: wrong",
+        "",
+        "",
+    ]

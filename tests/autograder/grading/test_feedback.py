@@ -10,6 +10,7 @@ import inspect
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import browser
@@ -22,6 +23,7 @@ from autograder.contract import checking
 from autograder.contract.definition import find
 from autograder.grading import judge
 from autograder.intake.course import Course, secret_seed
+from autograder.reports import page
 
 CLICK = """elsewhere => [...document.querySelectorAll("a[href]")]
     .filter(link => !link.href.startsWith(elsewhere)).forEach(link => link.click())"""
@@ -84,6 +86,24 @@ def test_nothing_of_the_hidden_cases_is_in_it(pages, who, written, toy):
     assert [x for x in [*inputs.tolist(), *(2 * inputs).tolist()] if f"{x:.4f}" in text] == []
     source = inspect.getsource(find(LAB).check("double")).splitlines()
     assert [line for line in source if line.strip() in text] == []
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+def test_no_control_character_is_in_it(pages, who):
+    """Of those that eve prints, the escape of a link and the bell that ends it."""
+    with pages[who].open(newline="") as page:
+        text = page.read()
+    assert {c for c in text if unicodedata.category(c) == "Cc"} <= {"\n", "\t"}
+    assert ("x1b]8;;" in text) == (who == "eve")
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "\x08", "\x00", "\x9b", "\r", "\u202e"])
+def test_no_part_of_a_report_lets_one_through(control):
+    said = f"a{control}b"
+    parts = page.table([said], [[said]]), page.paragraph(said), page.heading(said)
+    text = page.page(said, *parts, page.foldout(said, "", opened=True), page.picture(b"", said))
+    assert {c for c in text if unicodedata.category(c) in ("Cc", "Cf")} <= {"\n"}
+    assert text.count("</title>") == text.count("</h2>") == 1
 
 
 @pytest.mark.browser

@@ -156,7 +156,7 @@ def test_an_unreleased_lab_is_named(course):
 
 
 def test_a_kernel_that_does_not_start_is_not_the_students_fault(course, monkeypatch):
-    """Once: another one is started. Always: the judge says so, and keeps no verdict."""
+    """Once: another one is started. Always: the judge says so, and the earlier grade stays."""
     hand_in(course, "alice", model=half_zero())
     failures = [1]
     start = Kernel.__init__
@@ -172,9 +172,11 @@ def test_a_kernel_that_does_not_start_is_not_the_students_fault(course, monkeypa
     assert failures == [0]
     failures[0] = 1_000
     (course.root / ".autograder" / "verdicts" / LAB / "alice.ipynb").unlink()
+    before = scores(course)
     [alice] = graded(course, unisolated=True).values()
-    assert alice.points == 0
-    assert "the judge could not judge this: SandboxError: no kernel today" in alice.problems
+    assert (alice.points, alice.verdicts) == (0, ())
+    assert alice.problems == ("not judged: SandboxError: no kernel today",)
+    assert scores(course) == before == {"alice": {"double": 2, "net": 3}}
     failures[0] = 0
     assert graded(course, unisolated=True)["alice"].points == 5
 

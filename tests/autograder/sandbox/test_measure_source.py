@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from toy_lab import registered
 
+from autograder.contract import checking, rows
 from autograder.contract.checking import LocalStudent
 from autograder.contract.verdict import StudentError
 from autograder.sandbox import bubblewrap, process
@@ -56,6 +59,26 @@ def test_the_notebook_cannot_forge_what_is_measured(student):
         assert student.measure(RUN, SQUARES).strip() == "0 1 4 9"
 
 
+def test_a_sandbox_that_does_not_start_is_no_grade(monkeypatch, tmp_path):
+    """It was a row of no points: the student's source, for what this machine could not do."""
+
+    def measured(student, cases, target):
+        return [rows.passed("measured", student.measure(RUN, "echo 42") == "42", 1)]
+
+    def no_sandbox(*_, **__):
+        raise process.SandboxError("no kernel today")
+
+    (tmp_path / "glyphs").mkdir()
+    with process.borrowed(isolated=False) as place:
+        student = KernelStudent(place, tmp_path / "glyphs", "glyphs", budget_s=300)
+        monkeypatch.setattr("autograder.sandbox.student.borrowed", no_sandbox)
+        with registered(double=measured):
+            verdict = checking.run("toy", "double", student, "glyphs")
+    process.close_all()
+    assert [row.status for row in verdict.rows] == ["refused"]
+    assert "could not judge this: SandboxError: no kernel today" in verdict.rows[0].message
+
+
 @needs_sandbox
 @pytest.mark.sandbox
 @pytest.mark.slow
@@ -86,5 +109,19 @@ def test_a_runaway_ends_at_its_deadline_and_costs_the_student_nothing_else(stude
     with pytest.raises(StudentError, match="no answer within 3 s"):
         student.measure(RUN, "while true; do :; done", deadline_s=3)
     assert time.monotonic() - start < 60
+    assert 3 <= student.budget.used_s < 30  # its runaway, not the sandbox that was made for it
     student.run_cell("def double(x): return 2 * x", 30)
     assert student.call("double", 21) == 42
+
+
+@needs_sandbox
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_changed_argument_is_named_across_the_boundary(student):
+    student.run_cell("def clear(weight, mask):\n    weight.mul_(mask)\n    return weight", 30)
+    given = torch.ones(4), torch.zeros(4)
+    said = "^clear: changed its argument 'weight' .4 of 4 entries.; the text says"
+    with pytest.raises(StudentError, match=said):
+        student.call("clear", *given)
+    for named in (0, "weight"):
+        assert student.call("clear", *given, may_change=(named,)).sum() == 0

@@ -85,6 +85,48 @@ def test_memory_cannot_be_used_unseen():
     assert run_firmware.inference(HIDES, codes, 1, seed=4)["sram_bytes"] > 250_000
 
 
+STATE = """
+#include <stdint.h>
+static int calls;
+void counted(int8_t *out, int8_t *scratch) {
+    out[0] = ++calls, out[1] = scratch[0], scratch[0] = 7;
+}
+"""
+
+
+def test_a_call_straight_after_another_finds_what_that_left():
+    """Variables and scratch memory are not reset, and its own arguments are its own."""
+    out, scratch = torch.zeros(2, dtype=torch.int8), torch.ones(4, dtype=torch.int8)
+    once = {"arguments": [out, scratch], "guarded": True, "seed": 1}
+    twice = {**once, "before": [torch.ones(2, dtype=torch.int8), {"same": 1}]}
+    first, second = run_firmware.calls(STATE, "counted", [once, twice])
+    assert first["outputs"][0].tolist() == [1, 1]
+    assert second["outputs"][0].tolist() == [2, 7]
+    assert second["data_bytes"] == 4
+
+
+def test_messages_name_arguments():
+    named = {**case(4, said=5), "names": ["x", "y", "sums", "n"]}
+    with pytest.raises(ValueError, match=r"past the array of (x|y|sums)$"):
+        run_firmware.calls(DOUBLE, "doubled", [named])
+
+
+COUNTS_IMAGES = """
+#include <stdint.h>
+static int images;
+void infer(const int8_t *image, int32_t *logits) {
+    for (int i = 0; i < 10; i++) logits[i] = image[i] + images;
+    images++;
+}
+"""
+
+
+def test_an_image_after_another_one_shows_what_is_kept():
+    codes = torch.randint(-128, 128, (3, 4, 4, 3), dtype=torch.int8)
+    found = run_firmware.inference(COUNTS_IMAGES, codes, 0, seed=2)
+    assert torch.equal(found["again"], found["logits"][[0, -1]] + 1)
+
+
 NO_ARGUMENT = {"arguments": [], "guarded": True, "seed": 0}
 REFUSED = {
     "nonsense x": "unknown type name",
