@@ -31,7 +31,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-import autograder.labs  # noqa: F401  registers them
 from autograder.contract.definition import names
 from autograder.grading.crew import cores
 

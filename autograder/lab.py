@@ -7,15 +7,19 @@ keeps what they made, and packs the submission. Under the judge the same noteboo
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from autograder.contract import artifacts, checking, held_out, show
 from autograder.contract.checking import LocalStudent
+from autograder.contract.deadlines import TOLD
 from autograder.contract.definition import find
 from autograder.contract.environment import GRADING, OUTPUTS, SEED
 from autograder.contract.verdict import CheckFailed, Verdict
@@ -25,6 +29,7 @@ from codesign import colab, datasets, resumable
 from codesign.datasets import ImageSet
 from codesign.models import VGG
 
+HEADINGS = ("", "target", "reference", "points")
 UNFINISHED = ".unfinished"  # folder of states: hidden, so that nobody packs or collects it
 
 
@@ -97,6 +102,24 @@ class Lab:
             reasons = [f"{row.name}: {row.message}" for row in verdict.rows if row.message]
             raise CheckFailed("; ".join([show.caption(verdict), *reasons]))
         return verdict.points
+
+    def try_kernel(self, name: str, source: str, *args: Any, **options: Any) -> None:
+        """Run a C kernel on one case; print the first wrong output, its cycles and its assembly.
+
+        Args:
+            args, options: of ``tried`` in the lab's module ``trial``: the shape, the kind of
+                numbers, ``assembly=True``.
+
+        Raises:
+            ValueError: a lab without kernels to try; what ``tried`` does not allow.
+        """
+        if os.environ.get(GRADING):
+            print(f"{name}: tried at home only")
+            return
+        module = f"autograder.labs.{self.name}.trial"
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(f"{self.name} has no kernels to try")
+        print(importlib.import_module(module).tried(name, source, *args, **options))
 
     def produce(
         self, name: str, function: Callable[..., Any], *args: Any, fresh: bool = False, **kw: Any
@@ -211,10 +234,10 @@ class Lab:
         return f"{self.name} on {self.dataset} ({self._why})"
 
     def _repr_html_(self) -> str:
-        return show.html_table(("", "target", "reference", "points"), self._rows(), str(self))
+        return f"{show.html_table(HEADINGS, self._rows(), str(self))}<p>{escape(TOLD)}</p>"
 
     def __repr__(self) -> str:
-        return show.text_table(("", "target", "reference", "points"), self._rows(), self._caption())
+        return f"{show.text_table(HEADINGS, self._rows(), self._caption())}\n{TOLD}"
 
     def __str__(self) -> str:
         return self._caption()

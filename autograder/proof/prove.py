@@ -65,6 +65,7 @@ def prove(
     known: ledger.Known | None = None,
     again: float = AGAIN,
     only: str = "",
+    few: bool = False,
 ) -> list[Line]:
     """The matrix of ``lab`` on ``dataset``.
 
@@ -75,6 +76,7 @@ def prove(
         known: what the ledger says, to spare; None: judge every line.
         again: the part of the spared lines that is judged all the same, drawn at random.
         only: reference, release, and answers with this in their name; empty: all.
+        few: every line on a few seeds, drawn at random; that is no proof to remember.
 
     Raises:
         FileNotFoundError: no reference notebook or no reference artifacts for this set.
@@ -101,11 +103,12 @@ def prove(
     if wanted.keys() - {1}:
         with bench(taken.notebook, lab, outputs, isolated) as place:
             full = place.judge({})
-            few = bool(only) or wanted.get(0, True)
-            lines[0] = _reference(lines[0], place, full, few=few)
+            on_few = few or bool(only) or wanted.get(0, True)
+            lines[0] = _reference(lines[0], place, full, few=on_few)
             todo = sorted(wanted.keys() - {0, 1})
             for at in tqdm(todo, desc=f"mutants of {lab} on {dataset}", unit="mutant"):
-                lines[at] = _answered(lines[at], place, answers[at - 2], full, again=wanted[at])
+                one = answers[at - 2]
+                lines[at] = _answered(lines[at], place, one, full, again=few or wanted[at])
     return lines
 
 
@@ -227,7 +230,7 @@ def missing(lab: str) -> list[str]:
     ]
 
 
-def markdown(lines: list[Line], lab: str) -> str:
+def markdown(lines: Sequence[Line], lab: str) -> str:
     """The matrix as a Markdown table: the points each line keeps in each check."""
     checks = list(find(lab).targets)
     head = "| dataset | line | of | " + " | ".join(checks) + " | seeds | distance | verdict |"
@@ -242,7 +245,7 @@ def markdown(lines: list[Line], lab: str) -> str:
     return "\n".join([head, rule, *body]) + "\n"
 
 
-def to_json(lines: list[Line]) -> str:
+def to_json(lines: Sequence[Line]) -> str:
     """The matrix as JSON."""
     return json.dumps([_strict(line) for line in lines], indent=1) + "\n"
 
