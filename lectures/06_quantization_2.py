@@ -1924,8 +1924,8 @@ order += XNORS
 fig, ax = plt.subplots(figsize=(7, 3.4))
 for (name, times), colour, side in zip(kernel_times.items(), plot.CYCLE, (-0.2, 0.2), strict=False):
     rates = [math.prod(SHAPES[name]) / times[call].median / 1e9 for call in order]
-    bars = ax.barh([i + side for i in range(len(order))], rates, 0.38, color=colour, label=name)
-    ax.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+    drawn = ax.barh([i + side for i in range(len(order))], rates, 0.38, color=colour, label=name)
+    ax.bar_label(drawn, fmt="%.0f", fontsize=7, padding=2)
 ax.set_yticks(range(len(order)), order)
 ax.invert_yaxis()
 ax.set(xscale="log", xlim=(0.3, 4000), xlabel="billion MACs a second, one thread")

@@ -1,19 +1,20 @@
 """Every published notebook is in step with its source, executed, fresh, and small enough."""
 
 import ast
+import re
 from pathlib import Path
 from statistics import median
 
 import nbformat
 import pytest
 
-from authoring import notebooks, reading
+from authoring import names, notebooks, reading
 
 ROOT = Path(__file__).parents[1]
 UNREVISED = ("01", "04", "05", "06", "10", "11")  # lectures from before the reading test
 SOURCES = notebooks.sources(ROOT)
 LECTURES = [source for source in SOURCES if source.parent.name in ("lectures", "further")]
-# Issue by issue the others join them; what is new has to read well from the start.
+# One after another the others join them; what is new has to read well from the start.
 READ_WELL = [source for source in LECTURES if source.name[:2] not in UNREVISED]
 
 
@@ -97,3 +98,17 @@ def test_one_parameters_cell_at_most(source):
         if "parameters" in cell.metadata.get("tags", [])
     ]
     assert len(tagged) <= 1
+
+
+@pytest.mark.parametrize("source", LECTURES, ids=name)
+def test_no_later_cell_changes_what_a_slider_draws_from(source):
+    """A slider moves after the whole notebook has run, and finds what the names stand for then."""
+    trees = [ast.parse(cell) for cell in code(source) if not cell.startswith(("%", "!"))]
+    functions = {
+        node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
+    for place, tree in enumerate(trees):
+        for slider in re.findall(r"plot\.explore\((\w+)", ast.unparse(tree)):
+            used = names.read(ast.Module([functions[slider]], []))
+            later = {found for below in trees[place + 1 :] for found in names.written(below)}
+            assert used & later == set(), slider

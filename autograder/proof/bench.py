@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import shutil
+import symtable
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +19,17 @@ from typing import Any
 from nbformat import NotebookNode
 
 from autograder.contract import artifacts, cells, checking
+from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find
 from autograder.contract.signatures import NotPromised, Signature
 from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import judge
 from autograder.proof.mutants import Answer
+from autograder.proof.near import Near, patience
+from autograder.proof.trials import PROOF_SEED, measures
 from autograder.sandbox import process
 from autograder.sandbox.student import KernelStudent
 
-PROOF_SEED = 20_260_101  # any but the public one: the proof must not depend on a course's secret
 BUDGET_S = 6 * 3_600.0  # of a whole proof
 
 
@@ -34,7 +37,10 @@ class Held:
     """A student, asked for no more than a lab's signatures promise: see ``broken`` otherwise."""
 
     def __init__(
-        self, student: KernelStudent, promised: Mapping[str, Signature], broken: list[str]
+        self,
+        student: KernelStudent | LocalStudent,
+        promised: Mapping[str, Signature],
+        broken: list[str],
     ) -> None:
         self.student, self.promised, self.broken = student, promised, broken
 
@@ -69,6 +75,8 @@ class Bench:
         self.calling: dict[str, set[str]] = {}
         self.reading: dict[str, set[str]] = {}
         self.seconds: dict[str, float] = {}  # of each check, the first time
+        self.near = Near(self.code, lab, student.dataset, student.outputs)
+        self.nearby: set[str] = set()  # checks that this process may go on with
         for cell in notebook.cells:
             if cell.cell_type == "code" and not cells.is_judged(cell):
                 student.run_cell(cell.source, judge.CELL_DEADLINE_S)
@@ -81,12 +89,38 @@ class Bench:
         """One check's verdict on what is in place now."""
         self.student.called, self.student.read = set(), set()
         start = time.monotonic()
-        held = Held(self.student, find(self.lab).signatures, self.broken)
-        verdict = checking.run(self.lab, name, held, self.student.dataset, seed)
+        verdict = self._verdict(name, self.student, seed)
         self.seconds.setdefault(name, time.monotonic() - start)
         self.calling.setdefault(name, set()).update(self.student.called)
         self.reading.setdefault(name, set()).update(self.student.read)
         return verdict
+
+    def more(self, name: str, seeds: Sequence[int], source: str = "") -> list[Verdict]:
+        """One check's verdicts on further seeds, on what is in place now.
+
+        Args:
+            source: of the cell that is in place; none: the reference's, or an artifact.
+        """
+        if name not in self.nearby or self.student.lost:
+            return [self.judge_one(name, seed) for seed in seeds]
+        student = self.near.student(source)
+        return [self._verdict(name, student, seed) for seed in seeds]
+
+    def look_nearby(self, full: Mapping[str, Verdict]) -> None:
+        """Find the checks of functions where the reference earns the same in this process."""
+        lab, student = find(self.lab), self.near.student()
+        tested = [name for name in full if not measures(lab, name)]
+        start = time.monotonic()
+        for name in tested:
+            if self._verdict(name, student, PROOF_SEED).points == full[name].points:
+                self.nearby.add(name)
+                self.seconds[name] = time.monotonic() - start
+            start = time.monotonic()
+
+    def _verdict(self, name: str, student: KernelStudent | LocalStudent, seed: int) -> Verdict:
+        held = Held(student, find(self.lab).signatures, self.broken)
+        with patience() if student is not self.student else contextlib.nullcontext():
+            return checking.run(self.lab, name, held, self.student.dataset, seed)
 
     @contextlib.contextmanager
     def answered(self, answer: Answer) -> Iterator[set[str]]:
@@ -139,13 +173,24 @@ def reach(cells: Sequence[str], right: str, wrong: str) -> set[str] | None:
     if not all(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in after.body):
         return None
     grown = {name for node in (*before.body, *after.body) for name in _defined(node)}
-    uses = [
-        (_defined(node), {part.id for part in ast.walk(node) if isinstance(part, ast.Name)})
-        for node in statements
-    ]
+    uses = [(_defined(node), _used(node)) for node in statements]
     while more := {name for names, used in uses if used & grown for name in names} - grown:
         grown |= more
     return grown
+
+
+def _used(node: ast.stmt) -> set[str]:
+    """Names of the notebook that a statement reads; what a function binds is its own."""
+    top = symtable.symtable(ast.unparse(node), "cell", "exec")
+    tables = [top]
+    for table in tables:
+        tables += table.get_children()
+    return {
+        symbol.get_name()
+        for table in tables
+        for symbol in table.get_symbols()
+        if symbol.is_referenced() and (table is top or symbol.is_global())
+    }
 
 
 def _defined(node: ast.stmt) -> set[str]:

@@ -24,7 +24,7 @@ from autograder.contract.checking import LocalStudent
 from autograder.contract.definition import find
 from autograder.contract.environment import DATASET, SEED
 from autograder.intake.course import Course
-from autograder.proof.bench import PROOF_SEED
+from autograder.proof.trials import PROOF_SEED
 
 Measured = dict[str, dict[str, list[float]]]  # check -> figure -> one value a seed
 

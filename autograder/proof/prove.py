@@ -28,8 +28,9 @@ from autograder.intake import release
 from autograder.intake.course import Course
 from autograder.intake.transplant import transplant
 from autograder.proof import ledger, trials
-from autograder.proof.bench import PROOF_SEED, Bench, bench
+from autograder.proof.bench import Bench, bench
 from autograder.proof.mutants import Answer, Mutant, Valid
+from autograder.proof.trials import PROOF_SEED
 
 MUTANTS_NEEDED = VALID_NEEDED = 3
 FIRST = "glyphs"  # the image set that is there on every machine
@@ -103,6 +104,7 @@ def prove(
     if wanted.keys() - {1}:
         with bench(taken.notebook, lab, outputs, isolated) as place:
             full = place.judge({})
+            place.look_nearby(full)
             on_few = few or bool(only) or wanted.get(0, True)
             lines[0] = _reference(lines[0], place, full, few=on_few)
             todo = sorted(wanted.keys() - {0, 1})
@@ -132,7 +134,7 @@ def _reference(line: Line, place: Bench, full: dict[str, Verdict], *, few: bool)
     tried: dict[str, trials.Trial] = {}
     for name, verdict in full.items():
         seeds = trials.seeds(lab, name, right=True, seconds=place.seconds[name], again=few)
-        others = [place.judge_one(name, seed) for seed in seeds[1:]]
+        others = place.more(name, seeds[1:])
         tried[name] = trials.Trial([verdict, *others], verdict.max_points)
         if fault := tried[name].right_fault():
             found.append(f"{name}: {fault}")
@@ -153,7 +155,7 @@ def _answered(
     with place.answered(answer) as reached:
         verdicts = place.judge({n: v for n, v in full.items() if n not in reached})
         fault = _fault(answer, verdicts, full)
-        others = [] if fault else [place.judge_one(own, seed) for seed in seeds[1:]]
+        others = [] if fault else place.more(own, seeds[1:], answer.source)
     tried = trials.Trial([verdicts[own], *others], full[own].points)
     said = fault or (tried.right_fault() if right else tried.mutant_fault())
     distance = min(tried.distances(), default=None)

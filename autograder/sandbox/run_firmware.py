@@ -9,6 +9,7 @@ SRAM begins with secret contents, so that memory cannot be used unseen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,7 @@ def inference(
     }
 
 
+@lru_cache(maxsize=4)
 def _firmware(source: str, board: str, function: str) -> Firmware:
     if len(source) > MOST_TEXT:
         raise ValueError(f"got {len(source):,} bytes of C; allowed: {MOST_TEXT:,}")

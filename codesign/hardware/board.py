@@ -187,6 +187,17 @@ def decoded(core_name: str, code: bytes) -> tuple[tuple[str, ...], int, int]:
     return tuple(names), cycles, understood
 
 
+def listed(code: bytes) -> str:
+    """Thumb code as text: offset in bytes, mnemonic and operands; constants between as ``.short``.
+
+    Jumps go to offsets, too.
+    """
+    decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
+    decoder.skipdata = True
+    decoder.skipdata_setup = (".short", None, None)
+    return "\n".join(f"{i.address:#6x}  {i.mnemonic} {i.op_str}" for i in decoder.disasm(code, 0))
+
+
 def _cycles(core: Core, name: str) -> int:
     for start, cycles in core.cycles.items():
         if name == start or (name.startswith(start) and len(start) > 2):

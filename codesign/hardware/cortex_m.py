@@ -19,13 +19,13 @@ import numpy as np
 
 from codesign import native
 from codesign.hardware import elf
-from codesign.hardware.board import BOARDS, CORES, Board
+from codesign.hardware.board import BOARDS, CORES, Board, listed
 from codesign.hardware.emulator import FirmwareError, InFlash, Machine, Run
 
 KERNELS = Path(native.__file__).with_name("kernels") / "cortex_m"
 FLAGS = (
     "-O2",
-    "-std=c17",
+    "-std=gnu17",  # `asm` and `typeof`, too
     "-munaligned-access",
     "-ffunction-sections",
     "-fno-sanitize=all",
@@ -122,6 +122,8 @@ class Firmware:
         seconds: float = SECONDS,
         guarded: bool = False,
         seed: int | None = None,
+        names: Sequence[str] = (),
+        before: Sequence[Sequence[np.ndarray | InFlash | int]] = (),
     ) -> Run:
         """Call ``function`` from the state after reset.
 
@@ -134,6 +136,9 @@ class Firmware:
             guarded: stop when it touches the bytes around an array, and at LDRD, LDM and VLDR that
                 are not aligned, which the emulator lets pass and a core does not; slower.
             seed: of what SRAM holds before, so that nobody can restore what he has used.
+            names: of the arguments, for messages of ``guarded``.
+            before: arguments of calls that come first, uncounted, without a reset in between. An
+                array that is also one of ``arguments`` lies at one place, as the calls left it.
 
         Raises:
             FirmwareError: no such function, arguments that do not fit, an access outside of the
@@ -143,7 +148,22 @@ class Firmware:
             known = sorted(name for name in self.symbols if not name.startswith(("$", "__")))
             raise FirmwareError(f"got function {function!r}; the firmware has {known[:30]}")
         limit = 0.0 if counted else seconds
-        return Machine(self, budget, limit, guarded, seed).call(function, arguments, counted)
+        machine = Machine(self, budget, limit, guarded, seed, names)
+        return machine.call(function, arguments, counted, before)
+
+    def assembly(self, function: str) -> str:
+        """The instructions of ``function``, one a line, with their offset in bytes.
+
+        Raises:
+            FirmwareError: no such function.
+        """
+        if function not in self.functions:
+            raise FirmwareError(
+                f"got function {function!r}; the firmware has {sorted(self.functions)}"
+            )
+        at, size = self.functions[function]
+        segment, data, _ = next(one for one in self.segments if 0 <= at - one[0] < len(one[1]))
+        return listed(data[at - segment : at - segment + size])
 
     def nearest(self, address: int) -> str:
         """``function+offset`` or ``variable+offset`` for people."""

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import struct
+from typing import Protocol
+
+from codesign.hardware.board import Board, Core
 
 Segment = tuple[int, bytes, int]  # address, content, size in memory
-
-
 Symbols = dict[str, tuple[int, int]]  # address, size
+
+
+class LinkedProgram(Protocol):
+    """What the emulator needs to know of a program; addresses are the board's.
+
+    Args:
+        segments: address, bytes and size in memory of each; what the bytes do not fill is zero.
+        symbols: address and size of functions and variables by name.
+        functions: those of ``symbols`` that are code.
+        flash_bytes, data_bytes: what it occupies of the two memories.
+    """
+
+    board: Board
+    core: Core
+    segments: list[Segment]
+    symbols: Symbols
+    functions: Symbols
+
+    @property
+    def flash_bytes(self) -> int: ...
+
+    @property
+    def data_bytes(self) -> int: ...
+
+    def nearest(self, address: int) -> str:
+        """``name+offset`` of the symbol before an address, for messages."""
 
 
 def read(elf: bytes) -> tuple[list[Segment], Symbols, Symbols]:

@@ -11,12 +11,13 @@ import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from codesign.extras import needed
-from codesign.hardware.board import Board, Core, decoded
+from codesign.hardware.board import decoded
+from codesign.hardware.elf import LinkedProgram
 from codesign.hardware.guards import GUARD, Guards
 
 with needed("board"):
@@ -30,32 +31,6 @@ ELEMENTS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.floa
 
 class FirmwareError(ValueError):
     """The firmware does not fit, or stopped; the message says where."""
-
-
-class LinkedProgram(Protocol):
-    """What the emulator needs to know of a program; addresses are the board's.
-
-    Args:
-        segments: address, bytes and size in memory of each; what the bytes do not fill is zero.
-        symbols: address and size of functions and variables by name.
-        functions: those of ``symbols`` that are code.
-        flash_bytes, data_bytes: what it occupies of the two memories.
-    """
-
-    board: Board
-    core: Core
-    segments: list[tuple[int, bytes, int]]
-    symbols: dict[str, tuple[int, int]]
-    functions: dict[str, tuple[int, int]]
-
-    @property
-    def flash_bytes(self) -> int: ...
-
-    @property
-    def data_bytes(self) -> int: ...
-
-    def nearest(self, address: int) -> str:
-        """``name+offset`` of the symbol before an address, for messages."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +65,13 @@ class Machine:
     """One emulated board, for one call."""
 
     def __init__(
-        self, firmware: LinkedProgram, budget: int, seconds: float, guarded: bool, seed: int | None
+        self,
+        firmware: LinkedProgram,
+        budget: int,
+        seconds: float,
+        guarded: bool,
+        seed: int | None,
+        names: Sequence[str] = (),
     ) -> None:
         self.firmware, self.board = firmware, firmware.board
         self.budget, self.seconds = budget, seconds
@@ -115,13 +96,26 @@ class Machine:
         self.blocks: Counter[tuple[int, int]] = Counter()
         self.taken: Counter[tuple[int, int]] = Counter()
         self.last = (0, 0)
-        self.guards = Guards(self.emulator, self._stop) if guarded else None
+        self.guards = Guards(self.emulator, self._stop, names) if guarded else None
+        self.before: list[tuple[int, np.ndarray | None]] = []  # what earlier calls were given
         self.executed = 0
         self.fault = ""
 
-    def call(self, function: str, arguments: Sequence[Any], counted: bool) -> Run:
-        """Place the arguments, run ``function``, and give the emulator's memory back."""
+    def call(
+        self,
+        function: str,
+        arguments: Sequence[Any],
+        counted: bool,
+        before: Sequence[Sequence[Any]] = (),
+    ) -> Run:
+        """Place the arguments, run ``function``, and give the emulator's memory back.
+
+        Args:
+            before: arguments of calls that come first, without a reset in between.
+        """
         try:
+            for earlier in before:
+                self._called(function, earlier, counted=False)
             return self._called(function, arguments, counted)
         finally:
             # Each emulator reserves a gigabyte of addresses, and its hooks refer to it in circles:
@@ -131,6 +125,7 @@ class Machine:
 
     def _called(self, function: str, arguments: Sequence[Any], counted: bool) -> Run:
         placed = [self._place(i, argument) for i, argument in enumerate(arguments)]
+        self.before += placed
         words = [at for at, _ in placed]
         top = self.board.sram_at + self.board.sram_bytes
         stack = top - 8 * -(-max(0, len(words) - 4) // 2)
@@ -164,6 +159,8 @@ class Machine:
             kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             names = [element.__name__ for element in ELEMENTS]
             raise FirmwareError(f"argument {index}: got {kind}; allowed: int, arrays of {names}")
+        if at_before := [at for at, one in self.before if one is array]:
+            return at_before[0], array  # where it lay, as the earlier call left it
         guard = GUARD if self.guards else 0
         at = -(-(self.flash_end if in_flash else self.sram_end) // 4) * 4 + guard
         start, size = (
@@ -230,8 +227,8 @@ class Machine:
             self._stop(f"it executed more than {self.budget:,} instructions")
 
     def _result(self, placed: list[tuple[int, np.ndarray | None]], stack: int) -> Run:
-        if self.guards and (index := self.guards.overrun()) is not None:
-            raise FirmwareError(f"it wrote past the array of argument {index}")
+        if self.guards and (name := self.guards.overrun()) is not None:
+            raise FirmwareError(f"it wrote past the array of {name}")
         outputs = []
         for at, array in placed:
             if array is not None:

@@ -7,7 +7,7 @@ LDM or VLDR read from an odd address arrive, where a Cortex-M faults. Used by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,13 @@ class Guards:
 
     Args:
         stop: called with the reason at the first access that is not allowed.
+        names: of the arguments, for messages; one without is called by its number.
     """
 
-    def __init__(self, emulator: unicorn.Uc, stop: Callable[[str], None]) -> None:
-        self.emulator, self.stop = emulator, stop
+    def __init__(
+        self, emulator: unicorn.Uc, stop: Callable[[str], None], names: Sequence[str] = ()
+    ) -> None:
+        self.emulator, self.stop, self.names = emulator, stop, names
         self.behind: dict[int, tuple[int, bytes]] = {}  # by argument: where, and what was there
 
     def around(self, index: int, at: int, size: int) -> None:
@@ -53,16 +56,20 @@ class Guards:
                 where = f"{border - address} bytes before"
             else:
                 where = f"{address + size - border} bytes past"
-            self.stop(f"it {verb} {where} the array of argument {index}")
+            self.stop(f"it {verb} {where} the array of {self.name(index)}")
 
         kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
         self.emulator.hook_add(kinds, touched, begin=low, end=high - 1)
 
-    def overrun(self) -> int | None:
+    def name(self, index: int) -> str:
+        """What messages call argument ``index``."""
+        return self.names[index] if index < len(self.names) else f"argument {index}"
+
+    def overrun(self) -> str | None:
         """The first argument behind whose array the bytes are not what they were, or None."""
         for index, (end, before) in self.behind.items():
             if bytes(self.emulator.mem_read(end, GUARD)) != before:
-                return index
+                return self.name(index)
         return None
 
     def align(self, functions: Mapping[str, tuple[int, int]]) -> None:
@@ -90,13 +97,15 @@ class Guards:
 def _word_accesses(halves: np.ndarray) -> list[tuple[int, int]]:
     """Index and base register of LDM, LDRD, VLDR, VLDM and their stores (ARM DDI 0403E, A5 and A6).
 
-    Not those with SP, which is aligned, or PC as their base, and not the exclusive ones, which the
-    emulator checks.
+    Not those with SP, which is aligned, or PC as their base; not the exclusive ones, which the
+    emulator checks; and not VMOV between two core registers and a double one, which has the same
+    coprocessor but no memory (P, U and W are zero, where a load or store has one of them).
     """
     first, second = halves, np.append(halves[1:], 0)
     multiple = first & 0xFE40 == 0xE800
     double = (first & 0xFE40 == 0xE840) & (first & 0x0120 != 0)
-    floating = (first & 0xFE00 == 0xEC00) & (second & 0x0E00 == 0x0A00)
+    memory = first & 0x01A0 != 0
+    floating = (first & 0xFE00 == 0xEC00) & (second & 0x0E00 == 0x0A00) & memory
     wide = multiple | double | floating
     short = first & 0xF000 == 0xC000
     bases = np.where(short, first >> 8 & 7, first & 15)

@@ -21,7 +21,8 @@
 # **The question:** a network still works when most of its weights are gone. *What does removing
 # them buy on the machine that runs it:* fewer bytes, less time, both, or neither?
 #
-# You write small functions; after each, `lab.check("name")` tests it and shows the points. Three
+# You write small functions, which leave their arguments as they are unless the text says otherwise;
+# `lab.check("name")` tests them and shows the points. Three
 # networks come out of it and are measured, here on validation images and in grading on others:
 # a sparse one, a fast one, and a compressed file.
 #
@@ -51,7 +52,11 @@ if missing:
     importlib.invalidate_caches()
 
 # %%
+import copy
 import heapq
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -123,7 +128,7 @@ def fine_grained_prune(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
     """Mask that removes the weights of smallest magnitude.
 
     Args:
-        weight: any shape, float.
+        weight: float32 of any shape.
         sparsity: share of weights to remove, from 0 to 1, both included.
 
     Returns:
@@ -160,7 +165,7 @@ def one_shot(sparsities: list[float]) -> dict:
         model = lab.dense()
         with torch.no_grad():
             for layer in cost.weighted_layers(model).values():
-                layer.weight.mul_(fine_grained_prune(layer.weight, sparsity))
+                layer.weight.mul_(fine_grained_prune(layer.weight.detach(), sparsity))
         found.append(evaluate(model, few))
     return {"sparsity": sparsities, "accuracy": found}
 
@@ -188,10 +193,12 @@ def sensitivity_scan(
 
     Args:
         images, labels: uint8 ``[N, 3, 32, 32]`` and int64 ``[N]``; give them to ``accuracy``.
-        masks: layer name (as in ``cost.weighted_layers(model)``) to bool masks of its weight.
+        masks: layer name (as in ``cost.weighted_layers(model)``) to one or more bool masks of its
+            weight. Layers may be missing.
 
     Returns:
-        layer name to accuracies in 0..1, in the order of its masks. The model is left unchanged.
+        layer name to accuracies in 0..1, in the order of its masks. The model is left as it was:
+        weights, training mode, ``requires_grad``.
     """
     ### BEGIN SOLUTION
     layers, found = cost.weighted_layers(model), {}
@@ -257,11 +264,11 @@ def second_order_scores(
     """Estimated increase of the mean cross-entropy when each weight alone is set to zero.
 
     Args:
-        features: ``[N, K]``, the inputs of the linear layer.
-        weight, bias: ``[C, K]`` and ``[C]`` of the linear layer.
+        features: float32 ``[N, K]``, the inputs of the linear layer.
+        weight, bias: float32 ``[C, K]`` and ``[C]`` of the linear layer.
 
     Returns:
-        ``[C, K]``: 1/2 · mean_n p_nj (1 - p_nj) x_nk² · w_jk².
+        float32 ``[C, K]``: 1/2 · mean_n p_nj (1 - p_nj) x_nk² · w_jk².
     """
     ### BEGIN SOLUTION
     p = (features @ weight.T + bias).softmax(1)
@@ -282,11 +289,12 @@ def compare_criteria(sparsities: list[float]) -> dict:
     features = torch.cat(
         [dense.features(normalize(x)).mean((2, 3)) for x in sample.images.split(500)]
     )
-    scores = second_order_scores(features, layer.weight, layer.bias)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    scores = second_order_scores(features, weight, bias)
     found: dict = {"sparsity": sparsities}
-    for name, score in {"magnitude": layer.weight.abs(), "second order": scores}.items():
+    for name, score in {"magnitude": weight.abs(), "second order": scores}.items():
         masks = [fine_grained_prune(score, s) for s in sparsities]
-        logits = [features @ (layer.weight * mask).T + layer.bias for mask in masks]
+        logits = [features @ (weight * mask).T + bias for mask in masks]
         found[name] = [float(functional.cross_entropy(z, sample.labels)) for z in logits]
     return found
 
@@ -306,9 +314,9 @@ plt.show()
 # ## 4 · The sparse network
 #
 # Pruned networks recover when they are trained on, as long as the removed weights stay away. So:
-# prune to the given sparsity of each layer, then fine-tune with `fit`, and multiply by the masks
-# again **after every update** (momentum and weight decay move zeros, too). The dense network may
-# help: `distillation([dense])` is a loss that also asks for its answers (Lecture 9 builds it).
+# multiply by the given masks, then fine-tune with `fit`, and multiply by the masks again **after
+# every update** (momentum and weight decay move zeros, too). The dense network may help:
+# `distillation([teacher])` is a loss that also asks for the teacher's answers (Lecture 9 builds it).
 #
 # The sparsity of each layer comes from your scan: `allocate` allows every layer the same loss of
 # accuracy and looks for the loss at which the whole network reaches the target.
@@ -336,17 +344,30 @@ for name, value in sparsities.items():
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_sparse_model", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def prune_and_finetune(model: nn.Module, sparsities: dict[str, float], epochs: float) -> nn.Module:
-    """Prune every layer of ``model`` to its sparsity, fine-tune under the masks, return it.
+def prune_and_finetune(
+    model: nn.Module,
+    masks: dict[str, torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    epochs: float,
+    resume: Path | None = None,
+) -> nn.Module:
+    """Prune ``model`` by its masks, fine-tune it under them, return it (``model`` itself).
 
-    Use ``fit(model, train, epochs=..., lr=..., after_step=function_of_the_model)``; a peak learning
-    rate of 0.01 to 0.05 suits, and ``loss=distillation([dense])`` recovers faster than the labels
-    alone. With ``resume=lab.unfinished("sparse_model")`` an interrupted training goes on where it
-    was. Removed weights must be exact zeros in the end.
+    Use ``fit(model, data, epochs=..., lr=..., after_step=function_of_the_model)``; a peak learning
+    rate of 0.01 to 0.05 suits, and ``loss=distillation([teacher])`` recovers faster than the labels
+    alone: a copy of ``model`` from before the pruning is a teacher.
+
+    Args:
+        masks: layer name to bool mask of its weight. In the end exactly the weights where it is
+            False are zeros.
+        images, labels: uint8 ``[N, 3, 32, 32]`` and int64 ``[N]``, labels 0 to 9; for ``fit``,
+            ``ImageSet(images, labels, lab.val.card)``.
+        epochs: passes over the images.
+        resume: give it to ``fit``: an interrupted training then goes on where it was.
     """
     ### BEGIN SOLUTION
-    layers = cost.weighted_layers(model)
-    masks = {n: fine_grained_prune(w.weight.detach(), sparsities[n]) for n, w in layers.items()}
+    layers, teacher = cost.weighted_layers(model), copy.deepcopy(model)
 
     @torch.no_grad()
     def apply_masks(_: nn.Module) -> None:
@@ -354,25 +375,25 @@ def prune_and_finetune(model: nn.Module, sparsities: dict[str, float], epochs: f
             layer.weight.mul_(masks[name])
 
     apply_masks(model)
-    fit(
-        model,
-        train,
-        epochs=epochs,
-        lr=0.04,
-        seed=SEED,
-        loss=distillation([dense]),
-        after_step=apply_masks,
-        resume=lab.unfinished("sparse_model"),
-        desc="sparse network",
-    )
+    options = {"lr": 0.04, "seed": SEED, "loss": distillation([teacher]), "resume": resume}
+    data = ImageSet(images, labels, lab.val.card)
+    fit(model, data, epochs=epochs, after_step=apply_masks, desc="sparse network", **options)
     return model
     ### END SOLUTION
 
 
 # %%
-sparse_model = lab.produce(
-    "sparse_model", prune_and_finetune, lab.dense(), sparsities, SPARSE_EPOCHS
-)
+def sparse(sparsities: dict[str, float], epochs: float) -> nn.Module:
+    """The dense network pruned to the sparsity of each layer, by magnitude, and fine-tuned."""
+    model, resume = lab.dense(), lab.unfinished("sparse_model")
+    masks = {
+        name: fine_grained_prune(layer.weight.detach(), sparsities[name])
+        for name, layer in cost.weighted_layers(model).items()
+    }
+    return prune_and_finetune(model, masks, train.images, train.labels, epochs, resume)
+
+
+sparse_model = lab.produce("sparse_model", sparse, sparsities, SPARSE_EPOCHS)
 
 # %% nbgrader={"grade": true, "grade_id": "sparse_model", "locked": true, "points": 14, "schema_version": 3, "solution": false, "task": false}
 lab.check("sparse_model")  # 14 points
@@ -418,7 +439,7 @@ print(f"(IQR {sparse_latency['iqr']:.0%}, n={sparse_latency['n']}) on {sparse_la
 
 # %% nbgrader={"grade": false, "grade_id": "solution_channel_importance", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def channel_importance(weight: torch.Tensor) -> torch.Tensor:
-    """L2 norm of each output channel: ``[C_out, C_in, k, k]`` to ``[C_out]``."""
+    """L2 norm of each output channel: float32 ``[C_out, C_in, k, k]`` to ``[C_out]``."""
     ### BEGIN SOLUTION
     return weight.flatten(1).norm(dim=1)
     ### END SOLUTION
@@ -440,9 +461,9 @@ def channel_prune(model: nn.Module, layer: int, keep: torch.Tensor) -> nn.Module
     """A smaller copy of a VGG: ``conv<layer>`` has only the output channels ``keep``.
 
     Args:
-        model: a VGG of any widths; left unchanged.
+        model: a VGG of any widths, pools and classes; left unchanged.
         layer: number of the convolution, counted from 0 without pools; it may be the last one.
-        keep: int64, ascending: the channels that stay.
+        keep: int64 ``[kept]``, ascending, at least one: the channels that stay.
 
     Returns:
         a new VGG that computes what ``model`` computes with the other channels zero after ReLU.
@@ -509,9 +530,9 @@ print(f"measured {half['median']:.0%} (IQR {half['iqr']:.0%}, n={half['n']})")
 #
 # $$ \hat W = \arg\min_W \lVert X W^{\top} - Y \rVert_2^2, \qquad W \in \mathbb{R}^{C \times K}. $$
 #
-# Dead channels make columns of $X$ zero or dependent; the answer must be finite and right then, too.
-# On a CPU name a driver that is made for it, `gelsd` or `gelss`: the default of `torch.linalg.lstsq`
-# takes the columns for independent.
+# Dead channels make columns of $X$ zero or dependent; the answer must be finite then, too. Name a
+# driver that is made for it, `gelsd` or `gelss`: the default of `torch.linalg.lstsq` on a CPU,
+# `gelsy`, can fail where a column is zero.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_reconstruct", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -522,7 +543,8 @@ def reconstruct(inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
         inputs, outputs: float32 ``[N, K]`` and ``[N, C]``, N ≥ K.
 
     Returns:
-        float32 ``[C, K]``; finite also where columns of ``inputs`` are linearly dependent.
+        float32 ``[C, K]``; any of the best where columns of ``inputs`` are linearly dependent, and
+        finite where one is zero.
     """
     ### BEGIN SOLUTION
     return torch.linalg.lstsq(inputs, outputs, driver="gelsd").solution.T
@@ -657,8 +679,8 @@ def netadapt_proposals(
 
     Args:
         widths: output channels of each layer, multiples of ``step``. Layer l reads ``widths[l-1]``.
-        table: seconds ``[layer, c_in index, c_out index]``; index i means ``(i + 1) * step``
-            channels, and c_in index 0 for layer 0. Wider need not be slower.
+        table: seconds, float64 ``[layer, c_in index, c_out index]``; index i means ``(i + 1) *
+            step`` channels, and c_in index 0 for layer 0. Wider need not be slower.
         target_s: the sum over layers must not exceed it.
 
     Returns:
@@ -681,12 +703,11 @@ def netadapt_proposals(
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "netadapt", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
-lab.check("netadapt")  # 6 points
-
 # %% [markdown]
-# Now one round. `shrink(model, layer, width)` makes one proposal, `short_finetune(model)` trains it
-# for a few updates, `score(model)` is its accuracy.
+# Now one round. Every proposal becomes a candidate: a network that is narrowed and trained for a
+# few updates. The most accurate one is what the round gives. How a candidate is made and scored are
+# functions that your function is given: here those below, in `lab.check` others that only count.
+# The check is of both, the proposals and the round.
 
 
 # %%
@@ -703,22 +724,61 @@ def score(model: nn.Module) -> float:
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_netadapt_round", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def netadapt_round(model: nn.Module, table: torch.Tensor, budget_s: float) -> nn.Module:
-    """One round: the most accurate network among the proposals for ``budget_s``.
+def netadapt_round(
+    widths: list[int],
+    table: torch.Tensor,
+    target_s: float,
+    step: int,
+    candidate: Callable[[int, int], Any],
+    score: Callable[[Any], float],
+) -> Any:
+    """One round: the most accurate candidate among the proposals for ``target_s``.
 
-    Proposals are those of ``netadapt_proposals`` for the present widths and ``STEP``; each is
-    narrowed and briefly trained before it is scored. Without any proposal, ``model`` itself.
+    Args:
+        widths, table, target_s, step: as in ``netadapt_proposals``: float64 ``[layer, c_in index,
+            c_out index]``.
+        candidate: ``candidate(layer, width)`` narrows one layer and trains briefly: a network. It
+            is called once for each proposal.
+        score: ``score(network)`` is its accuracy.
+
+    Returns:
+        the candidate with the highest score, None where there is no proposal.
     """
     ### BEGIN SOLUTION
-    proposals = netadapt_proposals(widths_of(model), table, budget_s, STEP)
+    proposals = netadapt_proposals(widths, table, target_s, step)
     candidates = [
-        short_finetune(shrink(model, layer, width))
-        for layer, width in enumerate(proposals)
-        if width is not None
+        candidate(layer, width) for layer, width in enumerate(proposals) if width is not None
     ]
-    return max(candidates, key=score, default=model)
+    return max(candidates, key=score, default=None)
     ### END SOLUTION
 
+
+# %%
+def rehearsed_round(
+    widths: list[int], table: torch.Tensor, target_s: float, step: int, scores: torch.Tensor
+) -> tuple[Any, list]:
+    """A round on pairs (layer, width) instead of networks, for ``lab.check``.
+
+    Args:
+        scores: of each pair, ``[layer, c_out index]``.
+
+    Returns:
+        the pair that was chosen, and all that were "trained".
+    """
+    trained: list[tuple[int, int]] = []
+
+    def candidate(layer: int, width: int) -> tuple[int, int]:
+        trained.append((layer, width))
+        return layer, width
+
+    def looked_up(pair: tuple[int, int]) -> float:
+        return float(scores[pair[0], pair[1] // step - 1])
+
+    return netadapt_round(widths, table, target_s, step, candidate, looked_up), trained
+
+
+# %% nbgrader={"grade": true, "grade_id": "netadapt", "locked": true, "points": 6, "schema_version": 3, "solution": false, "task": false}
+lab.check("netadapt")  # 6 points
 
 # %% [markdown]
 # The sum over the table leaves out what happens between layers, so it has the word while the search
@@ -727,6 +787,15 @@ def netadapt_round(model: nn.Module, table: torch.Tensor, budget_s: float) -> nn
 
 
 # %%
+def narrower(model: nn.Module, target_s: float) -> nn.Module | None:
+    """One round of NetAdapt from ``model``; None where no layer alone brings it to ``target_s``."""
+
+    def candidate(layer: int, width: int) -> nn.Module:
+        return short_finetune(shrink(model, layer, width))
+
+    return netadapt_round(widths_of(model), table, target_s, STEP, candidate, score)
+
+
 def fast(ratio: float, epochs: float) -> nn.Module:
     """NetAdapt in small steps down to a measured latency ratio, then a long fine-tuning.
 
@@ -737,7 +806,10 @@ def fast(ratio: float, epochs: float) -> nn.Module:
     for measured, widths in history:
         print(f"latency {measured:.0%} of dense, widths {widths}")
     while history[-1][0] > ratio and len(history) <= 40:
-        model = netadapt_round(model, table, 0.95 * predicted_s(model))
+        found = narrower(model, 0.95 * predicted_s(model))
+        if found is None:
+            break
+        model = found
         history.append([latency_ratio(model)["median"], widths_of(model)])
         print(f"latency {history[-1][0]:.0%} of dense, widths {history[-1][1]}")
         resumable.keep(rounds, model, history)
@@ -770,7 +842,8 @@ def nm_prune(weight: torch.Tensor, n: int, m: int) -> torch.Tensor:
     """Mask that keeps the ``n`` largest magnitudes of every ``m`` consecutive weights.
 
     Args:
-        weight: ``[..., K]``, K a multiple of ``m``; groups lie along the last dimension.
+        weight: float32 ``[..., K]``, K a multiple of ``m``; groups lie along the last dimension.
+        n, m: 1 ≤ n ≤ m.
 
     Returns:
         bool ``[..., K]``, exactly ``n`` True in each group, also where magnitudes are equal.
@@ -787,10 +860,11 @@ def nm_pack(weight: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, tor
     """Pack a 2:4 sparse tensor.
 
     Args:
-        weight, mask: ``[..., K]`` float and bool, K a multiple of 8, two True in each four.
+        weight, mask: float32 and bool ``[..., K]``, K a multiple of 8, two True in each four. What
+            is kept may be 0.
 
     Returns:
-        values ``[..., K/2]`` in their order, and positions as uint8 ``[..., K/8]``.
+        values float32 ``[..., K/2]`` in their order, and positions as uint8 ``[..., K/8]``.
     """
     ### BEGIN SOLUTION
     lead = weight.shape[:-1]
@@ -809,8 +883,9 @@ lab.check("nm_prune")  # 8 points
 # removed in three ways, and the bytes of what is left:
 
 # %%
-weight = dense.features.conv5.weight.detach().flatten(1)
-channels = channel_importance(weight).argsort()[: len(weight) // 2]
+kernels = dense.features.conv5.weight.detach()
+weight = kernels.flatten(1)
+channels = channel_importance(kernels).argsort()[: len(weight) // 2]
 half_masks = {
     "fine-grained": fine_grained_prune(weight, 0.5),
     "2:4": nm_prune(weight, 2, 4),
@@ -867,10 +942,10 @@ print(f"{float((codes == 0).float().mean()):.1%} of the codes are 0, {len(codebo
 
 # %% nbgrader={"grade": false, "grade_id": "solution_relative_index", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def relative_index(codes: torch.Tensor, bits: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gaps and values, int64 ``[E]`` each, of ``codes`` int64 ``[n]``.
+    """Gaps and values, int64 ``[E]`` each, of ``codes`` int64 ``[n]``, each from 0 to 255.
 
-    Gaps are at most ``2**bits - 1``; longer runs of zeros are cut by entries with value 0.
-    For example ``[0, 0, 7, 5]`` gives gaps ``[2, 0]`` and values ``[7, 5]``.
+    Gaps are at most ``2**bits - 1``, ``bits`` is 1 to 8; longer runs of zeros are cut by entries
+    with value 0. For example ``[0, 0, 7, 5]`` gives gaps ``[2, 0]`` and values ``[7, 5]``.
     """
     ### BEGIN SOLUTION
     gaps, values, gap = [], [], 0
@@ -894,7 +969,7 @@ def relative_index(codes: torch.Tensor, bits: int = 4) -> tuple[torch.Tensor, to
 
 # %% nbgrader={"grade": false, "grade_id": "solution_huffman_lengths", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def huffman_lengths(counts: torch.Tensor) -> torch.Tensor:
-    """Codeword lengths of a Huffman code: ``counts`` ``[S]`` to int64 ``[S]``.
+    """Codeword lengths of a Huffman code: ``counts`` int64 ``[S]`` to int64 ``[S]``.
 
     0 for a symbol that never occurs; 1 for a symbol that occurs alone.
     """
@@ -922,6 +997,8 @@ def huffman_lengths(counts: torch.Tensor) -> torch.Tensor:
 # %% nbgrader={"grade": false, "grade_id": "solution_encode", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def encode(codes: torch.Tensor, bits: int = 4) -> dict[str, torch.Tensor]:
     """Everything that is needed to get ``codes`` int64 ``[n]`` back, as small as Huffman allows.
+
+    ``codes`` are from 0 to 255, ``bits`` is 1 to 8.
 
     Returns:
         ``stream`` uint8 (gap, value, gap, value, …), ``entries`` int32 ``[1]``: their number,

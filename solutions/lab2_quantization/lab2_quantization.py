@@ -21,10 +21,12 @@
 # **The question:** a weight of 32 bits carries a few bits of information. *What do fewer bits buy:*
 # a smaller file, less arithmetic, a faster kernel, and what has to be true of the machine for each?
 #
-# You write small functions; after each, `lab.check("name")` tests it and shows the points. Three
-# networks and a C kernel come out of it and are measured, here on validation images and in grading
-# on others: a network of 8-bit integers that the judge runs with integers alone, one with 4-bit
-# weights that were rounded well, one with 4 bits everywhere that was trained, and a matrix product.
+# You write small functions, which leave their arguments as they are unless the text says otherwise;
+# `lab.check("name")` tests them and shows the points. A shape `[N, ...]` is N and any further
+# dimensions; no size is 0 unless the text says so. Three networks and a C kernel come out of it and
+# are measured, here on validation images and in grading on others: a network of 8-bit integers that
+# the judge runs with integers alone, one with 4-bit weights that were rounded well, one with 4 bits
+# everywhere that was trained, and a matrix product.
 #
 # Cells with `YOUR CODE HERE` are yours. **In grading** cells of your own, and imports that you add
 # to given cells, run where they stand; given cells otherwise have their released text. A cell has 60
@@ -112,11 +114,13 @@ def kmeans_quantize(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torc
     """Codebook and codes of Lloyd's algorithm, run until no code changes (or 300 rounds).
 
     Args:
-        weight: any shape, float.
+        weight: float32 ``[N, ...]``.
+        bits: 1 to 8.
 
     Returns:
         codebook float32 ``[2**bits]``, which starts evenly spaced from the smallest to the largest
-        weight, and codes int64 of the shape of ``weight``: each weight's nearest codebook entry.
+        weight, and codes int64 of the shape of ``weight``: each weight's nearest codebook entry
+        (of several that are equally near, any).
     """
     ### BEGIN SOLUTION
     values = weight.flatten().float()
@@ -142,7 +146,11 @@ def kmeans_quantize(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torc
 
 # %% nbgrader={"grade": false, "grade_id": "solution_pack_codes", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """Codes int64 of any shape, each from 0 to 2**bits - 1, packed into uint8 ``[ceil(n·b/8)]``."""
+    """Codes int64 ``[N, ...]``, from 0 to 2**bits - 1, packed into uint8 ``[ceil(n·b/8)]``.
+
+    ``n`` is the number of codes in all dimensions, 0 or more, taken row after row without gaps;
+    ``bits`` are 1 to 8.
+    """
     ### BEGIN SOLUTION
     stream = (codes.reshape(-1, 1) >> torch.arange(bits)) & 1
     stream = functional.pad(stream.flatten(), (0, -codes.numel() * bits % 8))
@@ -157,7 +165,10 @@ def pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
 
 # %% nbgrader={"grade": false, "grade_id": "solution_codebook_bytes", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def codebook_bytes(count: int, bits: int) -> int:
-    """Bytes of ``count`` weights as packed codes together with their codebook in fp32."""
+    """Bytes of ``count`` weights (0 or more) as packed codes and of their codebook in fp32.
+
+    ``bits`` of a code are 1 to 8.
+    """
     ### BEGIN SOLUTION
     return -(-count * bits // 8) + 4 * 2**bits
     ### END SOLUTION
@@ -170,10 +181,11 @@ def codebook_bytes(count: int, bits: int) -> int:
 
 # %% nbgrader={"grade": false, "grade_id": "solution_codebook_gradient", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def codebook_gradient(gradient: torch.Tensor, codes: torch.Tensor, entries: int) -> torch.Tensor:
-    """Gradient of each codebook entry, ``[entries]``, from that of each weight.
+    """Gradient of each codebook entry, float ``[entries]``, from that of each weight.
 
     Args:
-        gradient, codes: of one shape; float and int64.
+        gradient: float32 ``[N, ...]``.
+        codes: int64 of the same shape, from 0 to ``entries - 1``.
     """
     ### BEGIN SOLUTION
     zeros = torch.zeros(entries, dtype=gradient.dtype)
@@ -201,7 +213,8 @@ def shared_weights(model: nn.Module, bits: int) -> dict[str, tuple[torch.Tensor,
     """Quantize every layer of ``model`` in place; codebook and codes of each."""
     found = {}
     for name, layer in cost.weighted_layers(model).items():
-        codebook, codes = found[name] = kmeans_quantize(layer.weight.detach(), bits)
+        codebook, codes = kmeans_quantize(layer.weight.detach(), bits)
+        found[name] = codebook.clone(), codes  # it is trained
         layer.weight.data = codebook[codes]
     return found
 
@@ -215,7 +228,8 @@ def train_codebooks(model: nn.Module, found: dict, lr: float = 1e-3) -> None:
         loss.backward()
         layers = cost.weighted_layers(model)
         for name, (codebook, codes) in found.items():
-            codebook.grad = codebook_gradient(layers[name].weight.grad, codes, len(codebook))
+            gradient = codebook_gradient(layers[name].weight.grad, codes, len(codebook))
+            codebook.grad = gradient.to(codebook.dtype)
         optimizer.step()
         for name, (codebook, codes) in found.items():
             layers[name].weight.data = codebook[codes]
@@ -278,8 +292,10 @@ def quantization_parameters(
     """Scale float32 and zero point int32 that cover ``x``.
 
     Args:
+        x: float32 ``[N, ...]``, of two dimensions or more where an axis is given.
+        bits: 2 to 8.
         axis: None: one pair for the tensor, both of shape ``[]``; else one for each index of this
-            dimension, both ``[x.shape[axis]]``.
+            dimension, counted from 0, both ``[x.shape[axis]]``.
     """
     ### BEGIN SOLUTION
     rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
@@ -303,7 +319,11 @@ def linear_quantize(
     bits: int,
     axis: int | None = None,
 ) -> torch.Tensor:
-    """Codes int8 of ``x``; scale and zero point as ``quantization_parameters`` gives them."""
+    """Codes int8 of ``x``, float32 ``[N, ...]``; ``bits`` are 2 to 8.
+
+    Scale float32 and zero point int32 are as ``quantization_parameters`` gives them: ``[]``, or
+    ``[x.shape[axis]]`` where there is an axis.
+    """
     ### BEGIN SOLUTION
     shape = [-1 if i == axis else 1 for i in range(x.ndim)] if axis is not None else []
     codes = (x / scale.reshape(shape)).round() + zero_point.reshape(shape)
@@ -315,7 +335,10 @@ def linear_quantize(
 def dequantize(
     codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axis: int | None = None
 ) -> torch.Tensor:
-    """The real numbers, float32, that ``codes`` stand for."""
+    """The real numbers, float32, that ``codes``, int8 ``[N, ...]``, stand for.
+
+    Scale float32 and zero point int32 are ``[]``, or ``[codes.shape[axis]]`` if there is an axis.
+    """
     ### BEGIN SOLUTION
     shape = [-1 if i == axis else 1 for i in range(codes.ndim)] if axis is not None else []
     return scale.reshape(shape) * (codes.int() - zero_point.reshape(shape)).float()
@@ -346,7 +369,7 @@ lab.check("linear_quantize")  # 10 points
 
 # %% nbgrader={"grade": false, "grade_id": "solution_percentile_threshold", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def percentile_threshold(x: torch.Tensor, percent: float) -> float:
-    """The ``percent``-th percentile of the magnitudes of ``x``, any shape."""
+    """The ``percent``-th percentile, 0 to 100, of the magnitudes of ``x``, float32 ``[N, ...]``."""
     ### BEGIN SOLUTION
     return float(torch.quantile(x.abs().flatten(), percent / 100))
     ### END SOLUTION
@@ -354,7 +377,13 @@ def percentile_threshold(x: torch.Tensor, percent: float) -> float:
 
 # %% nbgrader={"grade": false, "grade_id": "solution_mse_threshold", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def mse_threshold(x: torch.Tensor, bits: int, candidates: torch.Tensor) -> float:
-    """The one of ``candidates`` ``[T]`` (positive) that quantizes ``x`` with the least MSE."""
+    """The one of ``candidates`` that quantizes ``x`` with the least MSE.
+
+    Args:
+        x: float32 ``[N, ...]``.
+        bits: 2 to 9.
+        candidates: float32 ``[T]``, positive, in any order.
+    """
     ### BEGIN SOLUTION
     top = 2 ** (bits - 1) - 1
     errors = []
@@ -370,8 +399,8 @@ def kl_threshold(counts: torch.Tensor, levels: int) -> int:
     """How many of the first bins to keep: from ``levels`` to B, the first with the least KL.
 
     Args:
-        counts: histogram of magnitudes, float64 ``[B]``, B at least ``levels``; the first bin is
-            not empty.
+        counts: histogram of magnitudes, float64 ``[B]``; the first bin is not empty.
+        levels: 1 to B.
     """
     ### BEGIN SOLUTION
     best = (float("inf"), len(counts))
@@ -411,7 +440,13 @@ def fold_batchnorm(
     var: torch.Tensor,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight ``[O, I, k, k]`` and bias ``[O]`` of the convolution that includes the batch norm."""
+    """Weight float ``[O, I, k, k]`` and bias float ``[O]`` of convolution and batch norm in one.
+
+    Args:
+        weight: float32 ``[O, I, k, k]``.
+        gamma, beta, mean, var: float32 ``[O]``; no ``var`` is negative.
+        eps: positive.
+    """
     ### BEGIN SOLUTION
     factor = gamma / (var + eps).sqrt()
     return weight * factor[:, None, None, None], beta - mean * factor
@@ -438,9 +473,9 @@ class Folded(nn.Module):
                     model.features.get_submodule(n) for n in (name, name.replace("conv", "bn"))
                 )
                 layer = nn.Conv2d(conv.in_channels, conv.out_channels, 3, padding=1)
-                parts = (bn.weight, bn.bias, bn.running_mean, bn.running_var)
-                weight, bias = fold_batchnorm(conv.weight, *parts, bn.eps)
-                layer.weight.data, layer.bias.data = weight.detach().clone(), bias.detach().clone()
+                parts = (conv.weight, bn.weight, bn.bias, bn.running_mean, bn.running_var)
+                weight, bias = fold_batchnorm(*(part.detach() for part in parts), bn.eps)
+                layer.weight.data, layer.bias.data = weight.float().clone(), bias.float().clone()
                 self.layers[name] = layer
         self.layers["classifier"] = nn.Linear(*reversed(model.classifier.weight.shape))
         self.layers["classifier"].load_state_dict(model.classifier.state_dict())
@@ -488,7 +523,7 @@ class Folded(nn.Module):
 
 # %% nbgrader={"grade": false, "grade_id": "solution_fixed_point", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mantissa and shift, both int32, of positive multipliers, float64 of any shape.
+    """Mantissa and shift, both int32, of multipliers, float64 ``[N, ...]``, from 2**-32 to 2**30.
 
     The mantissa is rounded to the nearest integer from 2**30 to 2**31 - 1. (``torch.frexp``
     splits a number into a fraction from 0.5 to 1 and an exponent. A fraction may round up to 1.)
@@ -513,8 +548,10 @@ def requantize(
     """Codes int32 from ``low`` to ``high`` of accumulators; integers alone.
 
     Args:
-        sums: int32 ``[N, C, ...]``.
+        sums: int32 ``[N, C, ...]``: any that int32 holds.
         mantissa, shift: int32 ``[C]``, shift from 1 to 62.
+        zero_point: from -128 to 127.
+        low, high: any that int32 holds.
     """
     ### BEGIN SOLUTION
     shape = [1, -1] + [1] * (sums.ndim - 2)
@@ -542,8 +579,9 @@ def quantized_conv2d(
     """Accumulators int32 ``[N, O, H, W]`` of a 3×3 convolution with padding 1.
 
     Args:
-        codes, zero_point: int8 ``[N, I, H, W]`` and the zero point of the input.
-        weight, bias: int8 ``[O, I, 3, 3]`` and int32 ``[O]``.
+        codes, zero_point: int8 ``[N, I, H, W]`` and the zero point of the input, -128 to 127.
+        weight, bias: int8 ``[O, I, 3, 3]`` from -127 to 127, and int32 ``[O]``. Sums with their
+            bias are what int32 holds.
     """
     ### BEGIN SOLUTION
     shifted = codes.double() - zero_point  # the padding is 0 now
@@ -556,7 +594,12 @@ def quantized_conv2d(
 def quantized_linear(
     codes: torch.Tensor, zero_point: int, weight: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
-    """Accumulators int32 ``[N, O]``; codes int8 ``[N, K]``, weight int8 ``[O, K]``, bias int32."""
+    """Accumulators int32 ``[N, O]`` of a linear layer; zero points and sums as above.
+
+    Args:
+        codes, zero_point: int8 ``[N, K]`` and the zero point of the input, -128 to 127.
+        weight, bias: int8 ``[O, K]`` and int32 ``[O]``.
+    """
     ### BEGIN SOLUTION
     return ((codes.double() - zero_point) @ weight.double().T).int() + bias
     ### END SOLUTION
@@ -616,9 +659,9 @@ counts = torch.histc(x[x > 0], 2048, 0, float(x.max())).double()
 edges = torch.linspace(0, float(x.max()), 2049)
 axis.stairs(counts.reshape(128, 16).sum(1), edges[::16], color="gray")
 thresholds = {
-    "99.9 %": percentile_threshold(x, 99.9),
-    "MSE, 8 bits": mse_threshold(x, 9, float(x.max()) * torch.linspace(0.1, 1, 46)),
-    "MSE, 4 bits": mse_threshold(x, 5, float(x.max()) * torch.linspace(0.1, 1, 46)),
+    "99.9 %": float(percentile_threshold(x, 99.9)),
+    "MSE, 8 bits": float(mse_threshold(x, 9, float(x.max()) * torch.linspace(0.1, 1, 46))),
+    "MSE, 4 bits": float(mse_threshold(x, 5, float(x.max()) * torch.linspace(0.1, 1, 46))),
     "KL, 256 levels": float(edges[kl_threshold(counts, 256)]),
 }
 for index, (name, threshold) in enumerate(thresholds.items()):
@@ -646,14 +689,16 @@ def quantize_network(
     """All tensors of the file; at 4 bits weights are still int8 here (they are packed later).
 
     Args:
-        layers: name to weight and bias of ``conv0`` …, then ``classifier``, batch norm folded.
-        image: values of normalized images: their range makes ``input`` (affine, always 8 bits).
-        thresholds: name of each convolution to the largest output that is not clipped.
+        layers: name to weight and bias, both float32, of ``conv0`` … (one or more), then
+            ``classifier``, batch norm folded.
+        image: values of normalized images, float32 ``[N, ...]``: their range makes ``input``
+            (affine, always 8 bits).
+        thresholds: name of each convolution to the largest output that is not clipped, positive.
         bits: of weights and of the outputs of convolutions, 8 or 4.
-        axis: of the convolutions' weight scales; the classifier has one scale.
+        axis: of the convolutions' weight scales, 0 or None; the classifier has one scale.
     """
     ### BEGIN SOLUTION
-    scale, zero_point = quantization_parameters(image, 8, symmetric=False)
+    scale, zero_point = quantization_parameters(image, 8, symmetric=False, axis=None)
     stored = {"input.scale": scale.reshape(1), "input.zero_point": zero_point.reshape(1)}
     for name, (weight, bias) in layers.items():
         own_axis = None if name == "classifier" else axis
@@ -670,6 +715,10 @@ def quantize_network(
     ### END SOLUTION
 
 
+# %% nbgrader={"grade": true, "grade_id": "quantize_network", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+lab.check("quantize_network")  # 4 points
+
+
 # %%
 def layers_of(model: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Name to weight and bias of each layer of a folded network."""
@@ -678,7 +727,7 @@ def layers_of(model: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 def int8_network() -> dict[str, torch.Tensor]:
     """The reference CNN in 8 bits, clipped at the largest value that was seen."""
-    largest = {name: float(x.max()) for name, x in samples.items()}
+    largest = {name: float(x.max()) for name, x in samples.items() if name != "input"}
     return quantize_network(layers_of(folded), samples["input"], largest, bits=8, axis=0)
 
 
@@ -689,7 +738,8 @@ int8_model = lab.produce("int8_model", int8_network)
 def run_integers(stored: dict, images: torch.Tensor, bits: int = 8) -> torch.Tensor:
     """Logits int32 of images, with your functions."""
     zero = int(stored["input.zero_point"])
-    x = linear_quantize(normalize(images), stored["input.scale"][0], stored["input.zero_point"], 8)
+    scale, zero_point = stored["input.scale"][0], stored["input.zero_point"][0]
+    x = linear_quantize(normalize(images), scale, zero_point, 8)
     for name in folded.plan:
         if name.startswith("pool"):
             x = functional.max_pool2d(x.float(), 2).to(torch.int8)
@@ -715,8 +765,8 @@ def integer_accuracy(stored: dict, bits: int) -> dict:
 run8 = lab.produce("int8_run", integer_accuracy, int8_model, 8)
 print(f"500 images: fp32 {run8['fp32']:.1%}, integers alone {run8['integers']:.1%}")
 
-# %% nbgrader={"grade": true, "grade_id": "int8_model", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
-lab.check("int8_model")  # 12 points
+# %% nbgrader={"grade": true, "grade_id": "int8_model", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false}
+lab.check("int8_model")  # 8 points
 
 # %% [markdown]
 # ## 7 · Rounding well: AdaRound
@@ -751,7 +801,7 @@ def apply_layer(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 # %% nbgrader={"grade": false, "grade_id": "solution_rounding", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def soft_round(v: torch.Tensor) -> torch.Tensor:
-    """The rectified sigmoid h(V)."""
+    """The rectified sigmoid h(V) of float32 ``[N, ...]``; gradients pass through it."""
     ### BEGIN SOLUTION
     return (1.2 * v.sigmoid() - 0.1).clamp(0, 1)
     ### END SOLUTION
@@ -764,8 +814,11 @@ def adaround(
     """Codes int8 of ``weight``, each rounded down or up, from -7 to 7.
 
     Args:
-        x: inputs of the layer, ``[N, I, H, W]`` for a convolution or ``[N, K]``.
-        target: what ``apply_layer`` should return for them.
+        x: inputs of the layer, float32 ``[N, I, H, W]`` for a convolution or ``[N, K]``.
+        target: what ``apply_layer`` should return for them, ``[N, O, H, W]`` or ``[N, O]``. It was
+            computed from other inputs than ``x`` where layers before are quantized.
+        weight: float32 ``[O, I, 3, 3]`` or ``[O, K]``.
+        scale: positive.
         steps: updates. Adam with lr 0.05, 32 random inputs each, λ = 3, β from 4 to 2, and no second
             term in the first tenth do well; start V so that h(V) is what rounding down cuts off.
     """
@@ -872,7 +925,12 @@ lab.check("w4_model")  # 6 points
 
 # %% nbgrader={"grade": false, "grade_id": "solution_fake_quantize", "locked": false, "schema_version": 3, "solution": true, "task": false}
 class FakeQuantize(torch.autograd.Function):
-    """``S · clamp(round(x / S), low, high)`` with the straight-through gradient."""
+    """``S · clamp(round(x / S), low, high)`` with the straight-through gradient.
+
+    ``x`` is float32 ``[N, ...]``, ``scale`` float32 ``[]`` and positive, ``low`` and ``high`` are
+    integers, low ≤ 0 < high. ``round`` sends halves to the even neighbour; ``low`` and ``high``
+    themselves are not clipped.
+    """
 
     @staticmethod
     def forward(ctx, x, scale, low, high):
@@ -900,7 +958,7 @@ def fake_quantize_gradient(
     x: torch.Tensor, scale: torch.Tensor, low: int, high: int, upstream: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Value, and gradient of x for this gradient of the value: what the check looks at."""
-    x = x.clone().requires_grad_()
+    x = x.detach().requires_grad_()
     value = fake_quantize(x, scale, low, high)
     (value * upstream).sum().backward()
     return value.detach(), x.grad
@@ -926,7 +984,7 @@ class FakeQuantized(Folded):
 
     def __init__(self, model: nn.Module, thresholds: dict[str, float]) -> None:
         super().__init__(model)
-        self.steps = {name: torch.tensor(t / 15) for name, t in thresholds.items()}
+        self.steps = {name: torch.tensor(float(t) / 15) for name, t in thresholds.items()}
 
     def weight(self, name: str) -> torch.Tensor:
         weight = self.layers[name].weight
@@ -937,7 +995,7 @@ class FakeQuantized(Folded):
 
 
 clipped = {
-    name: mse_threshold(x, 5, float(x.max()) * torch.linspace(0.1, 1, 46))
+    name: float(mse_threshold(x, 5, float(x.max()) * torch.linspace(0.1, 1, 46)))
     for name, x in samples.items()
     if name != "input"
 }
@@ -950,7 +1008,7 @@ print(f"measured {100 * (dense_accuracy - untrained):.1f}")
 
 # %% nbgrader={"grade": false, "grade_id": "solution_w4a4_model", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def train_w4a4(model: nn.Module) -> nn.Module:
-    """Train a ``FakeQuantized`` network for about a minute and return it.
+    """Train a ``FakeQuantized`` network for about a minute and return it (``model`` itself may be).
 
     Use ``fit(model, images, epochs=1, lr=...)`` with ``weight_decay=0``. Without batch norm the peak
     learning rate has to be small, 0.0005 to 0.005; ``loss=distillation([dense])`` helps. With

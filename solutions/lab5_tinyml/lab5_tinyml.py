@@ -125,8 +125,9 @@ def peak_memory(operators: list[dict], sizes: dict[str, int]) -> list[int]:
     """Bytes that have to exist while each operator runs.
 
     Args:
-        operators: in their order, each with ``inputs`` (names) and ``output`` (a name).
-        sizes: bytes of every tensor that counts.
+        operators: in their order, one or more, each with ``inputs`` (a list of names, in which one
+            may stand twice) and ``output`` (a name). Some outputs are read by no operator.
+        sizes: bytes of every tensor that counts, in any order; each is some operator's output.
 
     Returns:
         one integer for each operator.
@@ -173,8 +174,8 @@ plt.show()
 # and the two of them do not count as overlapping. Offsets are multiples of 4, so that a word can be
 # loaded. Placing the tensors so that the arena is as small as possible is hard in general; a good
 # order of placing them and the lowest free offset for each come close (within 10 % on average over
-# many networks is asked for). Write the planner yourself
-# (the course has one in `codesign.hardware.memory_planner`; here it is the question).
+# many networks is asked for; arenas more than 20 % too large earn nothing). Write the planner
+# yourself (the course has one in `codesign.hardware.memory_planner`; here it is the question).
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_plan_memory", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -186,8 +187,12 @@ def plan_memory(
     The arena, up to the last byte of any tensor, is on average within 10 % of the smallest one.
 
     Args:
-        operators, sizes: as in ``peak_memory``.
-        in_place: numbers of the operators whose output lies where their first input lay.
+        operators, sizes: as in ``peak_memory``; one tensor or more has a size.
+        in_place: numbers of the operators whose output lies where their first input lay. Both have
+            a size, the output is no larger, and no later operator reads that input.
+
+    Returns:
+        an integer for each name in ``sizes``, from 0, a multiple of 4.
     """
     ### BEGIN SOLUTION
     home: dict[str, str] = {}
@@ -218,7 +223,7 @@ def plan_memory(
 lab.check("plan_memory")  # 12 points
 
 # %%
-offsets = plan_memory(operators, sizes, in_place)
+offsets = {name: int(at) for name, at in plan_memory(operators, sizes, in_place).items()}
 arena_bytes = max(offsets[name] + size for name, size in sizes.items())
 print(f"arena {arena_bytes / 1024:.1f} KiB, alive at once {max(alive) / 1024:.1f} KiB")
 
@@ -258,6 +263,10 @@ plt.show()
 # $a s - P$ to $(b-1) s - P + k$ (exclusive). What lies outside of its input is padding; **only there
 # is anything padded**, not at the borders between strips. Strip $i$ of $p$ covers the output rows
 # from $\lfloor i H / p \rfloor$ to $\lfloor (i+1) H / p \rfloor$.
+#
+# A layer with $H_{in}$ rows of input has $H = \lfloor (H_{in} + 2P - k) / s \rfloor + 1$ rows of
+# output, whatever its padding: nothing here is always "same". Layers are drawn with any kernel,
+# stride and padding below the kernel.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_patch_schedule", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -267,13 +276,14 @@ def patch_schedule(
     """Which rows each layer reads for each strip.
 
     Args:
-        layers: (kernel, stride, padding) of each, in their order.
-        size: rows of the image.
-        patches: strips of the last layer's output.
+        layers: (kernel, stride, padding) of each, in their order: integers, kernel and stride
+            from 1, padding from 0 to kernel - 1.
+        size: rows of the image; every layer has at least one row of output.
+        patches: strips of the last layer's output, from 1 to its rows.
 
     Returns:
-        for each strip and layer: first row read, row after the last one (both inside of the layer's
-        input), rows of padding before and after.
+        for each strip and layer four integers: first row read, row after the last one (both inside
+        of the layer's input), rows of padding before and after.
     """
     ### BEGIN SOLUTION
     rows = [size]
@@ -335,7 +345,32 @@ for count in (1, 2, 4, 8):
 #
 # Three kernels do nearly all of the work. The course hands out plain loops, with the arithmetic of
 # Lectures 5 and 6; your kernels have to give the same numbers, faster. `Channel` holds what an
-# output channel is requantized with.
+# output channel is requantized with: an output is
+#
+# $$\mathrm{clamp}\left(\left\lfloor \frac{sum \cdot mantissa + 2^{shift - 1}}{2^{shift}}
+# \right\rfloor + zero_{out},\ -128,\ 127\right), \qquad
+# sum = bias + \sum (q - zero_{in}) \cdot weight$$
+#
+# with a mantissa from $2^{30}$ to $2^{31} - 1$, a shift from 33 to 55, a bias from $-2^{30}$ to
+# $2^{30}$ and zero points from −128 to 127. Half a code is rounded up, below zero too; nothing else
+# is allowed: the firmware at the end has to be this network, bit for bit.
+#
+# **C in a minute**, for who knows Python. `int8_t`, `int16_t`, `int32_t`, `int64_t` are integers of
+# so many bits, `uint32_t` one without sign; nothing checks that a value fits. `const int8_t *x` is an
+# address of bytes that you only read: `x[i]` is the one `i` places on, `x + i` its address, `*x++`
+# reads one and moves on. `(const uint32_t *)x` takes the same address for words of four bytes, so
+# `((const uint32_t *)x)[0]` loads four at once. `channel->bias` is a field of the struct at an
+# address, `&channel[o]` the address of one. `a >> n` divides by $2^n$ and rounds down (on signed
+# numbers too), `a << n`, `a & b`, `a | b` work on bits, `~1` has all bits but the lowest.
+# `(int64_t)a * b` computes in 64 bits; without it the product of two `int32_t` keeps the low half.
+# `c ? a : b` is `a if c else b`. `for (int i = 0; i < n; i++)` counts. `static inline` is a helper of
+# this file, `static int32_t n;` in a function a variable that stays between calls, in SRAM;
+# `static const` tables lie in flash. Memory that nobody wrote holds anything.
+#
+# There is no operating system and no C library: `<stdint.h>`, `<stddef.h>`, `<stdbool.h>`,
+# `<limits.h>`, `<arm_acle.h>` and of `<string.h>` `memcpy`, `memmove`, `memset`, `memcmp`; no
+# `malloc`, `printf`, `math.h`. Division of 64-bit numbers and `double` need a library and do not link;
+# `int` divides in 12 cycles, `float` works. Dialect: C17 with `asm` and `typeof` (gnu17), at `-O2`.
 
 # %%
 LOOPS = native.shipped("int8_loops")
@@ -351,12 +386,26 @@ print(LOOPS[: LOOPS.index("/* --- 2")])
 # **Where the time goes.** A product costs one instruction or less; loading and widening its operands
 # costs more. So use what is loaded: two pixels times two outputs are four sums, and each loaded
 # value serves two of them. The scratch memory has room for two widened pixels. Requantize by the
-# high word of the product: with a shift of at least 33 the low one does not matter.
+# high word of the product: with a shift of at least 33 the low one does not matter, as
+# $\lfloor p / 2^{shift} + 1/2 \rfloor = \left\lfloor \left(\left\lfloor
+# \lfloor p / 2^{32} \rfloor / 2^{shift - 33} \right\rfloor + 1\right) / 2 \right\rfloor$.
 #
 # **Contract.** `channels` is a multiple of 4, `outputs` of 2; `pixels` is any number from 1. All arrays
-# begin at words. Nothing
-# outside of the arrays may be touched, not even read, and the input stays as it is. Helper functions
-# are `static` and carry the kernel's name in front, because all C goes into one file in the end.
+# begin at words. Nothing outside of the arrays may be touched, not even read, and the input stays as
+# it is. What `scratch` and `out` hold before is not known, and between two calls nothing is reset.
+# Stack and variables of a kernel take at most 1,024 bytes together. Helper functions are `static` and
+# carry the kernel's name in front, because all C goes into one file in the end.
+#
+# **Points.** The judge calls the kernel on small shapes at all ends of the contract and counts cycles
+# on three usual ones. Full points for cycles: the geometric mean of their shares of the loops' cycles
+# is at most 0.45; none from 0.95; linear between. The points for exact outputs count in the same
+# proportion, as the loops are exact, too.
+#
+# **Trying.** `lab.try_kernel("conv1x1", CONV1X1, (5, 12, 6), "ties")` runs your text on one case
+# (here 5 pixels, 12 channels, 6 outputs; sizes in the order of the contract) and prints the first
+# wrong output and the cycles; the numbers are `"usual"`, `"extreme"`, `"ties"` or `"every shift"`.
+# `assembly=True` prints the instructions that the compiler made, too. Errors of the compiler count the
+# lines of your text from 1.
 #
 # **Predict.** The loops take about 6 to 8 instructions a MAC. Which share of their cycles will your
 # kernel take?
@@ -372,7 +421,8 @@ predicted_share = 0.25
 def program(**kernels: str) -> str:
     """C text: what is handed out, with these kernels instead of its loops."""
     left_out = "".join(f"#define OWN_{name.upper()}\n" for name in kernels)
-    return left_out + "\n".join([LOOPS, *kernels.values()])
+    own = [f'#line 1 "{name}.c"\n{text}' for name, text in kernels.items()]
+    return left_out + "\n".join([LOOPS, *own])
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_conv1x1", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -482,7 +532,9 @@ print(LOOPS[LOOPS.index("/* --- 2") : LOOPS.index("/* --- 3")])
 
 # %% [markdown]
 # **Contract.** 3×3, padding 1 with the zero point; `stride` 1 or 2; height, width and channels are
-# any numbers from 1. `scratch` has `(height + 2) * (width + 4)` halfwords, aligned to words.
+# any numbers from 1, also different ones. The output has $\lceil height / stride \rceil$ rows and
+# $\lceil width / stride \rceil$ columns. `scratch` has `(height + 2) * (width + 4)` halfwords, aligned
+# to words; memory and points as above: full points for cycles at a share of 0.45, none from 0.95.
 
 # %% nbgrader={"grade": false, "grade_id": "solution_depthwise", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # DEPTHWISE_C = r"""  C text: the function above, by the same name and with the same arguments
@@ -563,7 +615,9 @@ print(LOOPS[LOOPS.index("/* --- 3") : LOOPS.index("/* --- given")])
 
 # %% [markdown]
 # **Contract.** 3×3, stride 1, padding 1 with the zero point; `channels` is a multiple of 4, `outputs`
-# of 2; height any number from 1, width from 2. `scratch` has `3 * (width + 2) * channels` halfwords.
+# of 2; height any number from 1, width from 2, also different ones. `scratch` has
+# `3 * (width + 2) * channels` halfwords; memory and points as above, but full points for cycles at a
+# share of 0.35.
 
 # %% nbgrader={"grade": false, "grade_id": "solution_conv3x3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 # CONV3X3 = r"""  C text: the function above, by the same name and with the same arguments
@@ -698,8 +752,8 @@ def generate(operators: list[dict], shapes: dict, zeros: dict, offsets: dict) ->
     """The C text of ``infer``: a call of ``CALLS`` for every operator.
 
     Args:
-        operators, shapes, zeros: as ``describe`` gives them.
-        offsets: of every tensor in the arena, in bytes.
+        operators, shapes, zeros: as ``describe`` gives them, of any such network.
+        offsets: of every tensor in the arena, in bytes; neither the image nor the logits have one.
     """
 
     ### BEGIN SOLUTION
@@ -737,7 +791,7 @@ def firmware_text(**kernels: str) -> str:
     memory = f"static int8_t arena[{arena_bytes}] __attribute__((aligned(8)));\n"
     memory += f"static int16_t scratch[{halfwords}] __attribute__((aligned(8)));\n"
     calls = generate(operators, shapes, zeros, offsets)
-    return "\n".join([program(**kernels), constants(network), memory, calls])
+    return "\n".join([program(**kernels), constants(network), memory, '#line 1 "infer.c"', calls])
 
 
 text = firmware_text(conv1x1=conv1x1, depthwise=depthwise, conv3x3=conv3x3)
@@ -745,6 +799,14 @@ firmware = lab.produce("firmware", str, text, fresh=True)
 print(firmware[-1_000:])
 
 # %% [markdown]
+# **Points.** The firmware has to *be* the network: the judge compares its ten logits with those of
+# the integers, on held-out images that a camera sees again and on blends, textures and noise that are
+# in no data set. Of each kind, all ten must be equal on at least 80 % of the images and off by at most
+# 500 on the others (they spread over more than 100,000); otherwise nothing counts. Then full points
+# for SRAM up to 124 KiB (none from 200), flash up to 180 KiB (none from 400), 57 million cycles an
+# image (none from 95) and an accuracy at most 2 % below that of the integers (none from 15 %). Kernels
+# with full points in their own checks are fast enough. $ms = cycles / 100{,}000$ at 100 MHz.
+#
 # **Predict.** The board runs at 100 MHz. How many milliseconds will one image take with your kernels?
 
 # %% nbgrader={"grade": false, "grade_id": "predict_ms", "locked": false, "schema_version": 3, "solution": true, "task": false}

@@ -108,9 +108,7 @@ def ran(notebook: nbformat.NotebookNode, colab: Path, folder: Path, monkeypatch)
 
 
 @pytest.mark.parametrize("source", LECTURES, ids=lambda source: source.stem)
-def test_a_lecture_runs_and_its_widgets_move(source, colab, tmp_path, monkeypatch, request):
-    if source.stem == "06_quantization_2":  # its slider breaks wherever the whole lecture has run
-        request.applymarker(pytest.mark.xfail(reason="binds `bars` twice", strict=True))
+def test_a_lecture_runs_and_its_widgets_move(source, colab, tmp_path, monkeypatch):
     words = ran(run.read(source.with_suffix(".ipynb"), short=True), colab, tmp_path, monkeypatch)
     counts = [str(source.read_text().count(f"plot.{name}(")) for name in ("explore", "predict")]
     assert words[-6:-2] == [counts[0], "sliders,", counts[1], "fields,"]

@@ -7,6 +7,7 @@ mutants on whole image sets are the proof's matter.
 
 from __future__ import annotations
 
+import ast
 import math
 import shutil
 from collections import defaultdict
@@ -15,10 +16,11 @@ from pathlib import Path
 import lab_checks
 import pytest
 import torch
-from solution_cells import Same, cells
+from solution_cells import Same, cells, definitions
 
 from autograder.contract import artifacts, checking, held_out, show
 from autograder.contract.definition import find, names
+from autograder.contract.signatures import Either, Many, Number, Tensor
 from codesign.training import evaluate
 
 pytestmark = pytest.mark.spread
@@ -40,6 +42,58 @@ def test_points_add_up_to_100_with_the_reflections(lab):
 @pytest.mark.parametrize("lab", names())
 def test_every_check_has_targets_and_every_target_a_check(lab):
     assert find(lab).checks.keys() == find(lab).targets.keys()
+
+
+# --- signatures ----------------------------------------------------------------------------------
+
+
+def written(lab: str) -> dict[str, ast.FunctionDef]:
+    """The functions that a lab's solution cells define."""
+    sources = [
+        cell.source
+        for cell in cells(lab)
+        if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("solution")
+    ]
+    nodes = [node for source in sources for node in ast.parse(source).body]
+    return {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
+def parts(kind: object) -> list[object]:
+    """A kind and those that it is made of."""
+    inner = [kind.of] if isinstance(kind, Many) else kind.kinds if isinstance(kind, Either) else ()
+    return [kind, *(part for one in inner for part in parts(one))]
+
+
+@pytest.mark.parametrize("lab", names())
+def test_every_function_that_students_write_has_its_signature(lab):
+    functions = {
+        name: [one.arg for one in (*node.args.args, *node.args.kwonlyargs)]
+        for name, node in written(lab).items()
+    }
+    signatures = {name: list(one.arguments) for name, one in find(lab).signatures.items()}
+    assert functions == signatures
+
+
+@pytest.mark.parametrize("lab", names())
+def test_a_docstring_says_what_the_signature_promises(lab):
+    """Types and names of sizes, and the ends of the ranges of numbers."""
+    silent = []
+    for name, signature in find(lab).signatures.items():
+        text = (ast.get_docstring(written(lab)[name]) or "").lower()
+        for argument, kind in signature.arguments.items():
+            for part in parts(kind):
+                silent += [(name, argument, word) for word in words(part) if word not in text]
+    assert silent == []
+
+
+def words(kind: object) -> list[str]:
+    """What of a kind a docstring must mention."""
+    if isinstance(kind, Tensor):
+        sizes = [size.lower() for size in kind.shape.split() if size != "..."]
+        return [*sizes, *(() if "float" in kind.dtypes else kind.dtypes)]
+    if isinstance(kind, Number):
+        return [f"{end:g}" for end in (kind.low, kind.high) if end not in (None, 0, 1)]
+    return []
 
 
 # --- functions -----------------------------------------------------------------------------------
@@ -113,7 +167,7 @@ def handed_in(lab, tmp_path, few_images) -> Path:
 @pytest.mark.parametrize(("lab", "check"), ARTIFACTS)
 def test_the_references_artifact_earns_full_points(lab, check, handed_in):
     """Or almost, where seconds are measured on whatever else this machine does meanwhile."""
-    verdict = lab_checks.run(lab, check, {}, handed_in)
+    verdict = lab_checks.run(lab, check, definitions(lab), handed_in)
     enough = 0.8 if lab_checks.is_timed(lab, check) else 1.0
     assert verdict.points >= enough * verdict.max_points, show.text(verdict)
 
@@ -124,7 +178,7 @@ def test_a_forged_artifact_loses_points(lab, check, handed_in):
     """The first forgery that so few images can tell; a slow kernel is timed by the proof alone."""
     full = find(lab).targets[check].points
     reference = lab_checks.reference_outputs(lab)
-    for mutant in lab_checks.mutants(lab, check):
+    for mutant in filter(lambda one: one.forge, lab_checks.mutants(lab, check)):
         shutil.copytree(reference, handed_in, dirs_exist_ok=True)
         mutant.forge(handed_in)
         verdict = lab_checks.run(lab, check, {}, handed_in)

@@ -1,4 +1,4 @@
-"""Lab 2's own: what its artifacts' checks say of networks and kernels that are none.
+"""Lab 2's own: wrong answers that once kept their points, and artifacts that are none.
 
 Networks are those that the reference handed in, on a few images.
 """
@@ -10,8 +10,13 @@ from pathlib import Path
 
 import lab_checks
 import pytest
+import torch
+from solution_cells import definitions
 
 from autograder.contract import held_out
+from autograder.contract.definition import find
+from autograder.labs.lab2_quantization.checks import adaround, codebooks, linear
+from autograder.labs.lab2_quantization.checks import quantize_network as assembly
 from codesign.training import evaluate
 
 pytestmark = pytest.mark.lab2
@@ -24,6 +29,132 @@ def run(check, outputs):
 
 def forge(name, outputs):
     lab_checks.mutant(LAB, name).forge(outputs)
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+CAUGHT = {  # by corners, so on every seed, in this row
+    "kmeans_quantize: unused_become_nan": "squared error of Lloyd's algorithm",
+    "kmeans_quantize: unused_go_back_to_the_start": "squared error of Lloyd's algorithm",
+    "kmeans_quantize: unused_take_the_farthest_weight": "squared error of Lloyd's algorithm",
+    "pack_codes: vectors_only": "packed codes",
+    "pack_codes: pads_each_row": "packed codes",
+    "quantization_parameters: small_scales_taken_for_zero": "symmetric parameters",
+    "quantization_parameters: scale_of_float64": "symmetric parameters",
+    "dequantize: difference_of_int8": "real numbers again",
+    "dequantize: float64_result": "real numbers again",
+    "percentile_threshold: of_all_but_one": "percentile",
+    "mse_threshold: first_one_not_tried": "least squared error",
+    "mse_threshold: last_one_not_tried": "least squared error",
+    "kl_threshold: first_one_not_tried": "least KL divergence",
+    "kl_threshold: last_one_not_tried": "least KL divergence",
+    "fold_batchnorm: eps_of_torch": "equals convolution and batch norm",
+    "fold_batchnorm: eps_of_a_tenth": "equals convolution and batch norm",
+    "requantize: shift_of_31_to_40_only": "exact, also where float64 is not",
+    "requantize: in_float64": "exact, also where float64 is not",
+    "quantized_conv2d: square_images_only": "convolution, zero points, borders",
+    "quantize_network: one_scale_a_tensor": "weights",
+    "quantize_network: bias_of_the_classifier_forgotten": "biases",
+    "rounding: plain_sigmoid": "rectified sigmoid",
+    "fake_quantize: mask_a_quarter_step_too_wide": "straight-through gradient, 0 where clipped",
+}
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_what_once_kept_its_points_is_caught_on_every_seed(name):
+    mutant = lab_checks.mutant(LAB, name)
+    namespace = definitions(LAB, mutant.source)
+    for seed in range(3):
+        verdict = lab_checks.run(LAB, mutant.check, namespace, seed=seed)
+        assert CAUGHT[name] in {row.name for row in verdict.rows if row.points < row.max_points}
+
+
+@pytest.mark.parametrize("name", ["scale_as_a_number", "numpy_in_float64"])
+def test_a_scale_is_one_number_and_the_value_may_be_of_float64(name):
+    source = next(one.source for one in find(LAB).valid if one.name == f"fake_quantize: {name}")
+    verdict = lab_checks.run(LAB, "fake_quantize", definitions(LAB, source))
+    assert verdict.points == verdict.max_points
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quantization_parameters: unsigned_zero_point",
+        "quantization_parameters: scale_of_float64",
+        "linear_quantize: float_codes",
+        "fixed_point: exponent_off_by_one",
+    ],
+)
+def test_a_mistake_in_another_function_does_not_cost_the_network_of_integers(name):
+    namespace = definitions(LAB, lab_checks.mutant(LAB, name).source)
+    verdict = lab_checks.run(LAB, "quantize_network", namespace)
+    assert verdict.points == verdict.max_points
+
+
+def test_a_network_of_integers_from_wrong_functions_is_still_measured():
+    """What is wrong in itself is wrong, whatever the other functions are."""
+    sources = ("quantization_parameters: unsigned_zero_point", "quantize_network: bias_forgotten")
+    namespace = definitions(LAB, "".join(lab_checks.mutant(LAB, name).source for name in sources))
+    rows = lab_checks.run(LAB, "quantize_network", namespace).rows
+    assert [row.name for row in rows if row.points < row.max_points] == ["biases"]
+
+
+def test_a_target_that_is_ignored_is_seen():
+    """On its row alone: the other rows' targets are what the layer computes from what it sees."""
+    mutant = lab_checks.mutant(LAB, "adaround: ignores_its_target")
+    namespace = definitions(LAB, mutant.source)
+    student = lab_checks.LocalStudent(namespace, lab_checks.NOWHERE)
+    for seed in range(2):
+        said = adaround._seen_fault(student, adaround.Cases("adaround", "glyphs", seed))
+        assert said is not None
+        assert "of nearest's error" in said
+
+
+# --- what the checks expect ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("values", "shape", "bits"), codebooks.CORNERS)
+def test_fixed_codebooks_are_those_of_the_plain_algorithm_without_ties(values, shape, bits):
+    """Every weight against every entry; no two entries that differ are nearly equally near."""
+    low, high = min(values), max(values)
+    entries = [low + (high - low) * i / (2**bits - 1) for i in range(2**bits)]
+    chosen: list[int] = []
+    while True:
+        nearest = []
+        for value in values:
+            first, second = sorted(range(2**bits), key=lambda i: abs(value - entries[i]))[:2]
+            gap = abs(value - entries[second]) - abs(value - entries[first])
+            assert gap > 0.02 * (high - low) / 2**bits or entries[first] == entries[second]
+            nearest.append(first)
+        if nearest == chosen:
+            break
+        chosen = nearest
+        for entry in set(chosen):
+            own = [v for v, c in zip(values, chosen, strict=True) if c == entry]
+            entries[entry] = sum(own) / len(own)
+    assert codebooks.lloyd(sorted(values), 2**bits)[0] == pytest.approx(entries)
+    assert torch.Size(shape).numel() == len(values)
+
+
+def test_expected_scales_cover_a_tensor_as_torch_does():
+    x = torch.tensor([[-1.0, 3.0, 0.5], [0.25, 0.5, 2.0]])
+    scale, zeros = linear.parameters(x, 8, False, 0)
+    for row, s, z in zip(x, scale, zeros, strict=True):
+        real = torch.fake_quantize_per_tensor_affine(row, float(s), z[0], -128, 127)
+        assert torch.allclose(real, row, atol=0.51 * float(s))  # nothing is clipped
+        assert float(row.max() - row.clamp(max=0).min()) == pytest.approx(255 * float(s))
+
+
+def test_tiny_networks_stay_within_their_integers():
+    for seed in range(20):
+        for index in range(len(assembly.SETTINGS)):
+            cases = adaround.Cases("quantize_network", "glyphs", seed)
+            network = assembly._network(cases, index)
+            for name, value in assembly._expected(network).items():
+                if name.endswith(".bias"):
+                    assert float(value.abs().max()) < 2**30
+                if name.endswith(".multiplier"):
+                    assert 2.0**-31 < float(value.min()) <= float(value.max()) < 2**30
 
 
 # --- networks ------------------------------------------------------------------------------------
@@ -90,6 +221,9 @@ KERNELS = {
     "one_product_more": "outside of its arrays",
     "asks_the_system": "a kernel may only compute",
     "int16_sums": "entries differ",
+    "only_sixteen_columns": "entries differ",
+    "rows_in_sixteens": "entries differ",
+    "adds_to_what_is_there": "entries differ",
 }
 
 

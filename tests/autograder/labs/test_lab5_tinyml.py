@@ -5,26 +5,29 @@ C is what the reference handed in, compiled and emulated here as in a student's 
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
 import lab_checks
+import numpy as np
 import pytest
+import torch
 from lab_checks import NOWHERE
-from solution_cells import definitions
+from solution_cells import cells, definitions
 
 from autograder.contract import held_out
 from autograder.contract.checking import Cases, LocalStudent
+from autograder.contract.definition import find
 from autograder.labs.lab5_tinyml.checks import (
     firmware,
+    fixed_graphs,
     graphs,
-    kernel_cases,
+    hidden_images,
     kernels,
     patches,
     planning,
 )
-from autograder.sandbox import run_firmware
+from autograder.labs.lab5_tinyml.checks.integers import plain
 
 pytestmark = pytest.mark.lab5
 LAB = "lab5_tinyml"
@@ -84,40 +87,46 @@ def test_a_schedule_by_hand():
     assert found[1] == [[2, 8, 0, 1], [3, 8, 0, 0]]
 
 
-# --- kernels -------------------------------------------------------------------------------------
-
-SAYS = {
-    "conv1x1: not_c": "kernel.c:",
-    "conv1x1: needs_a_library": "undefined symbol: puts",
-    "conv1x1: another_name": "got function 'conv1x1'",
-    "conv1x1: too_much_memory": "overflowed by",
-    "conv1x1: never_ends": "more than 5,000,000 instructions",
-    "conv1x1: reads_past_the_input": "it read 4 bytes past the array of argument 0",
-    "conv1x1: writes_past_the_output": "it wrote 1 bytes past the array of argument 7",
-    "conv1x1: overwrites_the_input": "it changed its input",
-    "depthwise: scratch_too_large": "past the array of argument 9",
-    "conv3x3: the_loops_themselves": "the loops that were handed out are exact, too",
-}
+def test_rows_that_a_stride_skips_are_read_all_the_same():
+    """From the first row to the last one, as the text's formula has it."""
+    assert patches.expected_schedule([[1, 3, 0]], 10, 2) == [[[0, 4, 0, 0]], [[6, 10, 0, 0]]]
 
 
-@pytest.mark.parametrize("name", SAYS)
-def test_a_wrong_kernel_says_why(name, handed_in):
-    forge(name, handed_in)
-    rows = run(name.split(":")[0], handed_in).rows
-    messages = " ".join(row.message for row in rows)
-    assert SAYS[name] in messages or (name.endswith("input") and "outputs differ" in messages)
+@pytest.mark.parametrize("seed", range(30))
+def test_drawn_layers_all_have_rows_and_are_not_always_padded_alike(seed):
+    cases = Cases("patch_schedule", "glyphs", seed)
+    stages = [patches._stage(cases, depth) for depth in (1, 2, 3, 4, 5)]
+    for layers, size, count in stages:
+        assert 2 <= count <= patches._sizes(layers, size)[-1]
+        assert all(0 <= padding < kernel for kernel, _, padding in layers)
+    assert any(2 * padding != kernel - 1 for layers, *_ in stages for kernel, _, padding in layers)
 
 
-@pytest.mark.parametrize("name", kernels.KERNELS)
-def test_expected_outputs_are_those_of_the_loops(name):
-    """Two computations of the same contract: exact tensors here, the handed-out C there."""
-    cases = Cases(name, "glyphs", 11)
-    for shape in [*kernel_cases.SMALL[name], *kernel_cases.USUAL[name][:1]]:
-        for extreme in (0, 1):
-            values = kernel_cases.arguments(cases, name, shape, extreme)
-            case = {"arguments": kernel_cases.in_memory(name, values), "guarded": True, "seed": 1}
-            found = run_firmware.calls(kernels.LOOPS, name, [case])[0]
-            assert kernel_cases.output_fault(name, values, found["outputs"]) is None
+def test_fixed_graphs_keep_what_the_text_promises():
+    """Of in-place operators: both tensors have a size, the output is no larger, no other reader."""
+    for operators, sizes, in_place in fixed_graphs.ALL:
+        assert set(sizes) <= {row["output"] for row in operators}
+        for i in in_place:
+            source, output = operators[i]["inputs"][0], operators[i]["output"]
+            readers = [j for j, row in enumerate(operators) if source in row["inputs"]]
+            assert readers == [i]
+            assert sizes[output] <= sizes[source]
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor, lambda n: list(np.array(n))])
+def test_any_kind_of_integers_is_an_answer(kind):
+    graph = fixed_graphs.ADDITIONS[1]
+    alive = [sum(graph[1][n] for n in names) for names in graphs.alive(*graph[:2])]
+    student = LocalStudent({"peak_memory": lambda operators, sizes: kind(alive)}, NOWHERE)
+    assert planning._peak_fault(student, graph) is None
+    wrong = LocalStudent({"peak_memory": lambda *_: [float(n) for n in alive]}, NOWHERE)
+    assert "expected the integer" in planning._peak_fault(wrong, graph)
+
+
+def test_plain_leaves_floats_and_flags_what_they_are():
+    assert plain((torch.tensor(3), {"a": torch.tensor([[1, 2]])})) == [3, {"a": [[1, 2]]}]
+    assert isinstance(plain(torch.tensor(1.0)), torch.Tensor)
+    assert isinstance(plain(torch.tensor(True)), torch.Tensor)
 
 
 # --- the program ---------------------------------------------------------------------------------
@@ -125,7 +134,17 @@ def test_expected_outputs_are_those_of_the_loops(name):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    monkeypatch.setattr(firmware, "FIRMWARE_IMAGES", 12)
+    """Four of each kind."""
+    whole = hidden_images.drawn
+
+    def some(cases):
+        images, labels = whole(cases)
+        kept = [images[where][:4] for where in hidden_images.KINDS.values()]
+        return torch.cat(kept), labels[:4]
+
+    kinds = {kind: slice(4 * i, 4 * i + 4) for i, kind in enumerate(hidden_images.KINDS)}
+    monkeypatch.setattr(firmware, "drawn", some)
+    monkeypatch.setattr(firmware, "KINDS", kinds)
 
 
 FIRMWARE = {
@@ -135,6 +154,11 @@ FIRMWARE = {
     "nothing_shares_memory": 0,
     "not_c": 0,
     "operators_skipped": 0,
+    "block_means": 0,
+    "block_skipped": 0,
+    "rounded_down": 0,
+    "means_rounded_down": 0,
+    "first_image_alone": 0,
 }
 
 
@@ -159,10 +183,41 @@ def test_a_wasteful_firmware_loses_one_figure_alone(name, figure, handed_in, few
 
 
 def test_the_camera_sees_other_pixels_and_the_same_classes():
-    cases = Cases("firmware", "glyphs", 5)
-    seen = firmware.camera(cases)
+    images, labels = hidden_images.drawn(Cases("firmware", "glyphs", 5))
     known = {image.numpy().tobytes() for image in held_out.images("glyphs", 5).images}
-    assert not any(image.numpy().tobytes() in known for image in seen.images)
-    assert len(seen) == firmware.FIRMWARE_IMAGES
-    assert firmware.float_accuracy("glyphs", seen) > 0.8
-    assert math.isfinite(seen.images.float().mean())
+    assert not any(image.numpy().tobytes() in known for image in images)
+    assert len({image.numpy().tobytes() for image in images}) == len(images) == 70
+    network = firmware.reference_network("glyphs")
+    found = network.logits(images[: len(labels)]).argmax(1)
+    assert float((found == labels).double().mean()) > 0.8
+    assert [len(range(70)[where]) for where in hidden_images.KINDS.values()] == [40, 10, 10, 10]
+
+
+def test_logits_may_differ_on_two_of_ten_images_by_little():
+    expected = torch.arange(700, dtype=torch.int32).reshape(70, 10) * 1_000
+    off = expected.clone()
+    off[40:42] += firmware.MOST_OFF
+    assert firmware.network_fault(off, off[[0, -1]], expected) is None
+    off[42] += 1
+    assert "blends of two images" in firmware.network_fault(off, off[[0, -1]], expected)
+    off[42] -= 1
+    off[41, 3] += 1
+    assert "off by up to 501" in firmware.network_fault(off, off[[0, -1]], expected)
+    again = expected[[0, -1]] + 1
+    assert "second one after a reset" in firmware.network_fault(expected, again, expected)
+
+
+def test_the_text_names_every_target():
+    """Targets and floors of this lab's figures stand in its text, as numbers."""
+    text = " ".join(cell.source for cell in cells(LAB) if cell.cell_type == "markdown")
+    wanted = {
+        f"{number:g}"
+        for check in find(LAB).targets.values()
+        for name, figure in check.figures["glyphs"].items()
+        if name != "accuracy_drop"
+        for number in (figure.target, figure.floor)
+    }
+    assert {number for number in wanted if number not in text} == set()
+    assert f"{kernels.MOST_MEMORY:,} bytes" in text
+    assert f"{firmware.EQUAL:.0%}".replace("%", " %") in text
+    assert str(firmware.MOST_OFF) in text

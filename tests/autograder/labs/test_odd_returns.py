@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import unicodedata
 
 import lab_checks
 import numpy as np
@@ -14,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from autograder.contract import artifacts, checking, exchange
+from autograder.contract import artifacts, checking, show
 from autograder.contract.checking import LocalStudent
+from autograder.contract.said import MAX_MESSAGE
 from autograder.contract.verdict import StudentError
 from codesign.models import VGG, ResNet8
 
@@ -29,6 +31,16 @@ class Rude(Exception):
 
 def rude():
     raise Rude
+
+
+def colourful():
+    raise ValueError("\x1b[31mwrong\x08\r\0" * 1_000)
+
+
+def endless():
+    value = []
+    value.append(value)
+    return value
 
 
 def deep(levels):
@@ -69,7 +81,17 @@ ODD = {
     "objects": lambda: np.array([object()]),
     "model": lambda: VGG([4, "M", 6]),
     "another model": lambda: ResNet8(),
+    "itself": lambda: endless(),
+    "generator": lambda: (n for n in range(3)),
+    "array": lambda: np.arange(3.0),
+    "array of one": lambda: np.array(3.0),
+    "array of text": lambda: np.array(["x"]),
+    "numbers as keys": lambda: {0: 1},
+    "long text": lambda: "\x1b]8;;x\x07" * 100_000,
+    "many models": lambda: [VGG([2])] * 20,
+    "control characters": lambda: {"\x08\r\0": ["\u202e", "\ud800"]},
     "raises": rude,
+    "raises in colour": colourful,
     "exits": lambda: exit(1),
 }
 
@@ -108,7 +130,9 @@ def test_a_check_survives_every_odd_return(lab, check):
         verdict = checking.run(lab, check, Odd(make), "glyphs", seed=7)
         assert verdict.points < verdict.max_points, name
         assert all(math.isfinite(row.points) for row in verdict.rows), name
-        assert all(len(row.message) <= 2 * exchange.MAX_MESSAGE for row in verdict.rows), name
+        assert all(len(row.message) <= MAX_MESSAGE for row in verdict.rows), name
+        shown = show.text(verdict) + show.html(verdict)
+        assert {c for c in shown if unicodedata.category(c) == "Cc"} <= {"\n"}, name
 
 
 @pytest.mark.parametrize("name", ["float8", "hundred dimensions", "nan tensor", "int64 end"])

@@ -31,8 +31,8 @@ def mutant(lab: str, name: str) -> Mutant:
 
 
 def is_function(lab: str, check: str) -> bool:
-    """Whether a check calls functions of the notebook; otherwise it measures an artifact."""
-    return any(one.forge is None for one in mutants(lab, check))
+    """Whether a check only calls functions of the notebook; otherwise it measures an artifact."""
+    return all(one.forge is None for one in mutants(lab, check))
 
 
 def is_timed(lab: str, check: str) -> bool:

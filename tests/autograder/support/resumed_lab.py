@@ -66,8 +66,7 @@ def notebook(name: str, folder: Path) -> dict[str, Any]:
 def sparse_model(cells: dict[str, Any]) -> Any:
     """Lab 1: pruned, and fine-tuned for three epochs."""
     sparsities = {name: 0.5 for name in cost.weighted_layers(cells["dense"])}
-    given = cells["lab"].dense(), sparsities, 3.0
-    return cells["lab"].produce("sparse_model", cells["prune_and_finetune"], *given)
+    return cells["lab"].produce("sparse_model", cells["sparse"], sparsities, 3.0)
 
 
 def fast_model(cells: dict[str, Any]) -> Any:

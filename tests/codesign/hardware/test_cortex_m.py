@@ -301,6 +301,42 @@ def test_several_words_are_aligned_on_every_core():
                 firmware.run(f"f{i}", np.zeros(40, np.int8), by, guarded=True)
 
 
+@pytest.mark.parametrize("move", ["vmov r2, r0, d0", "vmov d0, r2, r0", "vmov r2, r0, s0, s1"])
+def test_moves_between_registers_touch_no_memory(move):
+    """They have the coprocessor of VLDR and VSTR, and any number in their registers."""
+    firmware = accesses([move], "m4")
+    for at in (8, 9, 11):
+        assert firmware.run("f0", np.zeros(40, np.int8), at, guarded=True).instructions == 4
+
+
+def test_calls_without_a_reset_in_between():
+    """What earlier calls left in variables and in shared arrays is there; other arrays are new."""
+    source = "int n; void f(signed char *a, signed char *b) { a[0] += ++n; b[0] += n; }"
+    firmware = Firmware(source, keep=["f"])
+    shared, own = np.zeros(1, np.int8), np.zeros(1, np.int8)
+    before = [(shared, np.zeros(1, np.int8)), (shared, np.zeros(1, np.int8))]
+    run = firmware.run("f", shared, own, counted=False, before=before)
+    assert [int(one[0]) for one in run.outputs] == [1 + 2 + 3, 3]
+    assert not shared.any()
+    assert firmware.run("f", shared, shared).outputs[0].tolist() == [1]  # two arrays in one call
+
+
+def test_assembly_is_that_of_one_function():
+    firmware = Firmware(
+        "int f(int a) { return a + 1; } int g(int a) { return a * a; }", keep=["f", "g"]
+    )
+    assert "muls" in firmware.assembly("g")
+    assert "muls" not in firmware.assembly("f")
+    assert len(firmware.assembly("f").splitlines()) == 2
+    with pytest.raises(FirmwareError, match="got function 'h'; the firmware has"):
+        firmware.assembly("h")
+
+
+def test_asm_and_typeof_compile():
+    source = 'int f(int a) { typeof(a) b = a; asm volatile("adds %0, #2" : "+r"(b)); return b; }'
+    assert Firmware(source, keep=["f"]).run("f", 40).value == 42
+
+
 def test_an_endless_loop_that_is_not_counted_ends_by_the_clock():
     firmware = Firmware("void f(void) { for (;;); }", keep=["f"])
     with pytest.raises(FirmwareError, match=r"not done within 0\.2 s"):

@@ -12,6 +12,17 @@ from autograder.labs.lab1_pruning.checks import (
     netadapt,
     networks,
     nm_sparsity,
+    reconstruction,
+    second_order,
 )
 
-CHECKS = collected(criteria, channels, netadapt, nm_sparsity, encoding, networks)
+CHECKS = collected(
+    criteria,
+    second_order,
+    channels,
+    reconstruction,
+    netadapt,
+    nm_sparsity,
+    encoding,
+    networks,
+)

@@ -1,7 +1,7 @@
-"""Checks of channel pruning and of its repair by least squares.
+"""Check of channel pruning: the norms of channels, and networks with channels removed.
 
 A pruned network has to compute what the whole one computes with the removed channels zeroed after
-their ReLU; a repair is judged by its residual, not by its weights.
+their ReLU, in networks of any widths, pools and classes.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from typing import Any
 
 import torch
 
-from autograder.contract.checking import Cases, Student, fault
+from autograder.contract.checking import Cases, Student, faults
 from autograder.contract.definition import check
-from autograder.contract.rows import Row, compare, no_fault, type_fault
+from autograder.contract.rows import Row, compare, no_fault
 from autograder.contract.targets import Figure
 from autograder.labs.lab1_pruning.checks.random_vgg import random_vgg
+from autograder.labs.lab1_pruning.signatures import SIGNATURES
 from codesign.models import VGG
 
 Plan = Sequence[tuple[int, torch.Tensor]]  # of each step the convolution and the channels it keeps
-
-# --- channel_prune -------------------------------------------------------------------------------
 
 
 @check("channel_prune")
 def _channel_prune(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
     return [*_importance_rows(student, cases), *_removal_rows(student, cases)]
+
+
+# --- importance ----------------------------------------------------------------------------------
 
 
 def _importance_rows(student: Student, cases: Cases) -> list[Row]:
@@ -34,20 +36,27 @@ def _importance_rows(student: Student, cases: Cases) -> list[Row]:
     known[1, :, 1, 1] = torch.tensor([-6.0, -8.0])  # 10, all negative
     known[2] = 1.0  # √18 < 5, yet L1 is 18
     scale = 10 ** cases.randn(11)
-    weight = cases.randn(11, int(cases.randint(2, 7)), 3, 3) * scale[:, None, None, None]
-    norms = torch.stack([torch.dot(w, w).sqrt() for w in weight.flatten(1)])
-    trials = [
-        ("importance: known answers", known, torch.tensor([5.0, 10.0, 18**0.5, 0.0]), 2),
-        ("importance: other scales and shapes", weight, norms, 1),
-    ]
+    drawn = cases.randn(11, int(cases.randint(2, 7)), 3, 3) * scale[:, None, None, None]
+    sizes = SIGNATURES["channel_importance"].corners()
+    corners = [cases.randn(s["c_out"], s["c_in"], s["k"], s["k"]) for s in sizes]
+    trials = [(student, weight, _norms(weight)) for weight in (drawn, *corners)]
+    answers = torch.tensor([5.0, 10.0, 18**0.5, 0.0])
+    known_fault = faults(_importance_fault, [(student, known, answers)])
     return [
-        no_fault(name, [fault(_importance_fault, student, case, answer)], share)
-        for name, case, answer, share in trials
+        no_fault("importance: known answers", known_fault, 2),
+        no_fault("importance: other scales and shapes", faults(_importance_fault, trials), 1),
     ]
+
+
+def _norms(weight: torch.Tensor) -> torch.Tensor:
+    return torch.stack([torch.dot(w, w).sqrt() for w in weight.flatten(1)])
 
 
 def _importance_fault(student: Student, weight: torch.Tensor, answer: torch.Tensor) -> str | None:
     return compare("", student.call("channel_importance", weight), answer, 1).message or None
+
+
+# --- removal -------------------------------------------------------------------------------------
 
 
 def _removal_rows(student: Student, cases: Cases) -> list[Row]:
@@ -55,14 +64,24 @@ def _removal_rows(student: Student, cases: Cases) -> list[Row]:
     model = random_vgg(cases, [a, "M", b, c, "M", 7])
     x = cases.randn(3, 3, 16, 16)
     middle, first, last = _keep(cases, b, 3), _keep(cases, a, 2), _keep(cases, 7, 4)
-    plans = [
-        ("an inner convolution", [(1, middle)], 3),
-        ("the last convolution, before the classifier", [(3, last)], 2),
-        ("nothing removed, then the first two", [(2, torch.arange(c)), (0, first), (1, middle)], 2),
-    ]
+    single, one = random_vgg(cases, [4], num_classes=3), torch.tensor([2])
+    pools = random_vgg(cases, [3, "M", "M", 5, 4, "M"], num_classes=2)
+    plans = {
+        "an inner convolution": [(model, [(1, middle)]), (pools, [(1, torch.tensor([0, 4]))])],
+        "the last convolution, before the classifier": [
+            (model, [(3, last)]),
+            (pools, [(2, torch.tensor([1, 3]))]),
+            (single, [(0, one)]),
+        ],
+        "nothing removed, then the first two": [
+            (model, [(2, torch.arange(c)), (0, first), (1, middle)]),
+            (pools, [(0, one), (1, one)]),
+        ],
+    }
+    shares = (3, 2, 2)
     return [
-        no_fault(name, [fault(_removal_fault, student, model, x, plan)], share)
-        for name, plan, share in plans
+        no_fault(name, faults(_removal_fault, [(student, m, x, p) for m, p in listed]), share)
+        for (name, listed), share in zip(plans.items(), shares, strict=True)
     ]
 
 
@@ -76,12 +95,13 @@ def _removal_fault(student: Student, model: VGG, x: torch.Tensor, plan: Plan) ->
     for layer, keep in plan:
         channels[places[layer]] = len(keep)
         pruned = student.call("channel_prune", pruned, layer, keep)
-    got = getattr(pruned, "config", {}).get("channels")
-    if got != channels:
-        return f"got channels {got}, expected {channels}"
+    expected = {**model.config, "channels": channels}
+    got = getattr(pruned, "config", type(pruned).__name__)
+    if got != expected:
+        return f"got a model {got}, expected {expected}"
     with torch.inference_mode():
-        expected, answer = _masked_output(model, plan, x), pruned.eval()(x)
-    return compare("", answer, expected, 1, atol=1e-4).message or None
+        answer, masked = pruned.eval()(x), _masked_output(model, plan, x)
+    return compare("", answer, masked, 1, atol=1e-4).message or None
 
 
 def _masked_output(model: VGG, plan: Plan, x: torch.Tensor) -> torch.Tensor:
@@ -98,41 +118,3 @@ def _masked_output(model: VGG, plan: Plan, x: torch.Tensor) -> torch.Tensor:
     for handle in handles:
         handle.remove()
     return output
-
-
-# --- reconstruct ---------------------------------------------------------------------------------
-
-
-@check("reconstruct")
-def _reconstruct(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    samples, inputs, outputs = int(cases.randint(60, 90)), int(cases.randint(6, 12)), 5
-    x, weight = cases.randn(samples, inputs), cases.randn(outputs, inputs)
-    noisy = x @ weight.T + 0.5 * cases.randn(samples, outputs)
-    exact = fault(_map_fault, student, x, weight)
-    twice = torch.cat([x, 2 * x[:, :2], torch.zeros(samples, 1)], 1)
-    smallest = fault(_residual_fault, student, x, noisy)
-    dependent = fault(_residual_fault, student, twice, noisy)
-    return [
-        no_fault("recovers an exact linear map", [exact], 3),
-        no_fault("noisy outputs: smallest residual", [smallest], 3),
-        no_fault("linearly dependent inputs", [dependent], 2),
-    ]
-
-
-def _map_fault(student: Student, x: torch.Tensor, weight: torch.Tensor) -> str | None:
-    got = student.call("reconstruct", x, x @ weight.T)
-    return compare("", got, weight, 1, atol=1e-3, rtol=1e-3).message or None
-
-
-def _residual_fault(student: Student, inputs: torch.Tensor, outputs: torch.Tensor) -> str | None:
-    x, y = inputs.double(), outputs.double()
-    best = torch.linalg.lstsq(x, y, driver="gelsd").solution
-    smallest = float((x @ best - y).square().mean())
-    got = student.call("reconstruct", inputs, outputs)
-    wrong = type_fault(got, torch.float32, (outputs.shape[1], inputs.shape[1]))
-    if wrong:
-        return wrong
-    found = float((x @ got.double().T - y).square().mean())
-    if found <= 1.0001 * smallest:  # NaN is not
-        return None
-    return f"got a mean squared error of {found:.6g}, best {smallest:.6g}"

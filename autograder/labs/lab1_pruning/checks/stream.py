@@ -12,12 +12,12 @@ from torch import nn
 from codesign import cost, huffman
 
 PARTS = ("stream", "entries", "gap_lengths", "value_lengths")
-GAPS = 16
+GAP_BITS = 4  # of the compressed file
 MOST_LEVELS = 256
 
 
-def decode(stored: object, size: int) -> torch.Tensor:
-    """Codes ``[size]`` from the parts of one stream.
+def decode(stored: object, size: int, bits: int = GAP_BITS) -> torch.Tensor:
+    """Codes ``[size]`` from the parts of one stream with gaps of ``bits`` bits.
 
     Raises:
         ValueError: missing or other tensors, dtypes or shapes, or a stream that does not decode.
@@ -33,8 +33,8 @@ def decode(stored: object, size: int) -> torch.Tensor:
     entries = stored["entries"].tolist()
     if len(entries) != 1 or not 0 <= entries[0] <= size:
         raise ValueError(f"entries: got {entries[:3]}, expected one number from 0 to {size}")
-    if len(stored["gap_lengths"]) != GAPS:
-        raise ValueError(f"gap_lengths: got {len(stored['gap_lengths'])}, expected {GAPS}")
+    if len(stored["gap_lengths"]) != 2**bits:
+        raise ValueError(f"gap_lengths: got {len(stored['gap_lengths'])}, expected {2**bits}")
     lengths = stored["gap_lengths"], stored["value_lengths"]
     return huffman.place(*huffman.read_entries(stored["stream"], entries[0], *lengths), size)
 

@@ -8,15 +8,21 @@ from autograder.labs.lab1_pruning.mutants import (
     channels,
     criteria,
     encoding,
+    finetuning,
     netadapt,
     networks,
     nm_sparsity,
+    reconstruction,
+    second_order,
 )
 
 MUTANTS = [
     *criteria.MUTANTS,
+    *second_order.MUTANTS,
+    *finetuning.MUTANTS,
     *networks.SPARSE_MODEL,
     *channels.MUTANTS,
+    *reconstruction.MUTANTS,
     *netadapt.MUTANTS,
     *networks.FAST_MODEL,
     *nm_sparsity.MUTANTS,

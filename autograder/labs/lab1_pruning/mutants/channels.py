@@ -1,8 +1,7 @@
-"""Wrong channel norms, wrong channel removal, wrong least squares."""
+"""Wrong channel norms, wrong channel removal."""
 
 from __future__ import annotations
 
-from autograder.labs.lab1_pruning.mutants.public_case import public_sum
 from autograder.proof.mutants import changed, wrong
 
 IMPORTANCE = wrong(
@@ -23,6 +22,36 @@ IMPORTANCE = wrong(
     index_instead_of_norm="""
         def channel_importance(weight):
             return torch.arange(len(weight)).float()
+        """,
+    squared="""
+        def channel_importance(weight):
+            return weight.square().flatten(1).sum(1)
+        """,
+    root_of_the_mean="""
+        def channel_importance(weight):
+            return weight.square().flatten(1).mean(1).sqrt()
+        """,
+    largest_filter_of_a_channel="""
+        def channel_importance(weight):
+            return weight.flatten(2).norm(dim=2).amax(1)
+        """,
+    kernels_of_nine="""
+        def channel_importance(weight):
+            return weight.reshape(len(weight), -1, 9).square().sum((1, 2)).sqrt()
+        """,
+    several_input_channels="""
+        def channel_importance(weight):
+            if weight.shape[1] == 1:
+                return weight.abs().mean()
+            return weight.flatten(1).norm(dim=1)
+        """,
+    squared_in_place="""
+        def channel_importance(weight):
+            return weight.square_().flatten(1).sum(1).sqrt()
+        """,
+    rounded="""
+        def channel_importance(weight):
+            return weight.half().flatten(1).norm(dim=1).float()
         """,
 )
 
@@ -71,6 +100,36 @@ CHANNELS = [
             "    channels[places",
             "    keep = torch.arange(len(keep))\n    channels[places",
         ),
+        forgets_scale_and_shift=(
+            'state[f"features.{name}"][keep]',
+            'state[f"features.{name}"][: len(keep) if name.endswith((".weight", ".bias")) '
+            'and "bn" in name else None][slice(None) if name.endswith((".weight", ".bias")) '
+            'and "bn" in name else keep]',
+        ),
+        config_of_the_argument=("list(model.config", "(model.config"),
+        weights_of_the_argument=(
+            "    return rebuild",
+            '    model.features.get_submodule(f"conv{layer}").weight.data[0] = 0\n'
+            "    return rebuild",
+        ),
+        argument_in_training_mode=("    return rebuild", "    model.train()\n    return rebuild"),
+        ten_classes=(
+            '{**model.config, "channels": channels}',
+            '{"architecture": "vgg", "channels": channels}',
+        ),
+        never_the_only_layer=(
+            "    last =",
+            "    if len(places) == 1:\n        return model\n    last =",
+        ),
+        one_pool_at_a_time=(
+            'enumerate(channels) if item != "M"]',
+            'enumerate(channels) if item != "M" and channels[max(0, i - 2) : i] != ["M"] * 2]',
+        ),
+        never_a_single_channel=(
+            "    channels[places",
+            "    if len(keep) == 1:\n        keep = torch.cat([keep * 0, keep]).unique()\n"
+            "    channels[places",
+        ),
         pools_counted_as_layers=("places[layer]] = len", "layer] = len"),
         never_the_last_layer=(
             "    last =",
@@ -85,35 +144,4 @@ CHANNELS = [
     ),
 ]
 
-RECONSTRUCT = wrong(
-    "reconstruct",
-    zeros="""
-        def reconstruct(inputs, outputs):
-            return torch.zeros(outputs.shape[1], inputs.shape[1])
-        """,
-    transposed="""
-        def reconstruct(inputs, outputs):
-            return torch.linalg.lstsq(inputs, outputs, driver="gelsd").solution
-        """,
-    ridge_too_strong="""
-        def reconstruct(inputs, outputs):
-            gram = inputs.T @ inputs + 10 * torch.eye(inputs.shape[1])
-            return torch.linalg.solve(gram, inputs.T @ outputs).T
-        """,
-    inverse_of_the_gram_matrix="""
-        def reconstruct(inputs, outputs):
-            return (torch.linalg.inv(inputs.T @ inputs) @ inputs.T @ outputs).T
-        """,
-    correlation_only="""
-        def reconstruct(inputs, outputs):
-            return (inputs.T @ outputs / len(inputs)).T
-        """,
-    public_case_by_heart=f"""
-        def reconstruct(inputs, outputs):
-            if abs(float(inputs.sum()) - {public_sum("reconstruct")}) < 1e-3:
-                return torch.linalg.lstsq(inputs, outputs, driver="gelsd").solution.T
-            return torch.zeros(outputs.shape[1], inputs.shape[1])
-        """,
-)
-
-MUTANTS = [*IMPORTANCE, *CHANNELS, *RECONSTRUCT]
+MUTANTS = [*IMPORTANCE, *CHANNELS]

@@ -1,4 +1,4 @@
-"""Wrong pruning criteria: magnitude masks, sensitivity scans, second-order scores."""
+"""Wrong magnitude masks, wrong sensitivity scans."""
 
 from __future__ import annotations
 
@@ -34,6 +34,29 @@ FINE_GRAINED = [
         ),
         signed_order=(".abs()", ""),
         float_mask=(", dtype=torch.bool", ""),
+        multiplies_in_place=(
+            "    return mask.reshape(weight.shape)",
+            "    weight.mul_(mask.reshape(weight.shape))\n    return weight != 0",
+        ),
+        masks_in_place=(
+            "    return mask.reshape(weight.shape)",
+            "    weight.mul_(mask.reshape(weight.shape))\n    return mask.reshape(weight.shape)",
+        ),
+        zero_weights_go_as_well=(
+            "    return mask.reshape(weight.shape)",
+            "    return mask.reshape(weight.shape) & (weight != 0)",
+        ),
+        never_all=("    mask = ", "    zeros = min(zeros, weight.numel() - 1)\n    mask = "),
+        nothing_below_one_weight_in_four=(
+            "    mask = ",
+            "    if weight.numel() < 4:\n        zeros = 0\n    mask = ",
+        ),
+        every_row_alone=(
+            "    mask[weight.abs().flatten().argsort()[:zeros]] = False\n",
+            "    rows = weight.abs().reshape(len(weight), -1)\n"
+            "    order = (rows / rows.amax(1, keepdim=True).clamp(min=1e-9)).flatten().argsort()\n"
+            "    mask[order[:zeros]] = False\n",
+        ),
         public_case_by_heart=(
             "    mask[",
             f"    if abs(float(weight.sum()) - {public_sum('fine_grained_prune')}) < 1e-3:\n"
@@ -78,6 +101,38 @@ SCAN = [
         "sensitivity_scan",
         _SCAN,
         restores_within_a_layer_only=("        weight.copy_(original)\n", ""),
+        last_layer_never_restored=(
+            "        weight.copy_(original)\n",
+            "        if name != list(masks)[-1]:\n            weight.copy_(original)\n",
+        ),
+        leaves_the_model_pruned=(
+            "    return found",
+            "    for name, listed in masks.items():\n"
+            "        layers[name].weight.data.mul_(listed[-1])\n"
+            "    return found",
+        ),
+        leaves_training_mode=("    return found", "    model.train()\n    return found"),
+        leaves_one_layer_in_training_mode=(
+            "    return found",
+            "    model.features.bn0.train()\n    return found",
+        ),
+        leaves_it_frozen=("    return found", "    model.requires_grad_(False)\n    return found"),
+        masks_changed=(
+            "            weight.copy_(original * mask)\n",
+            "            weight.copy_(original * mask)\n            mask.fill_(True)\n",
+        ),
+        restores_all_but_the_last_digits=(
+            "        weight.copy_(original)\n",
+            "        weight.copy_(original.half().float())\n",
+        ),
+        every_layer_is_asked_for=("in masks.items():", "in ((n, masks[n]) for n in layers):"),
+        three_masks_a_layer=("in listed:", "in listed[:3]:"),
+        one_mask_is_none=("in listed:", "in listed[: len(listed) if len(listed) > 1 else 0]:"),
+        masks_of_other_layers_stay=(
+            "        weight.copy_(original)\n    return found",
+            "        if len(masks) > 2:\n            weight.copy_(original)\n    return found",
+        ),
+        percent=("accuracy(model, images, labels)", "100 * accuracy(model, images, labels)"),
         mask_inverted=("original * mask", "original * ~mask"),
         order_reversed=("in listed:", "in reversed(listed):"),
         loss_of_accuracy_instead=(
@@ -88,31 +143,4 @@ SCAN = [
     ),
 ]
 
-_SCORES = """
-def second_order_scores(features, weight, bias):
-    p = (features @ weight.T + bias).softmax(1)
-    hessian = (p * (1 - p)).T @ features.square() / len(features)
-    return 0.5 * hessian * weight.square()
-"""
-
-SECOND_ORDER = [
-    *wrong(
-        "second_order_scores",
-        magnitude="""
-            def second_order_scores(features, weight, bias):
-                return weight.abs()
-            """,
-    ),
-    *changed(
-        "second_order_scores",
-        _SCORES,
-        without_the_half=("0.5 * ", ""),
-        p_instead_of_p_times_1_minus_p=("(p * (1 - p))", "p"),
-        transposed=("0.5 * hessian * weight.square()", "(0.5 * hessian * weight.square()).T"),
-        without_the_bias=(" + bias", ""),
-        sum_instead_of_mean=(" / len(features)", ""),
-        softmax_over_samples=("softmax(1)", "softmax(0)"),
-    ),
-]
-
-MUTANTS = [*FINE_GRAINED, *SCAN, *SECOND_ORDER]
+MUTANTS = [*FINE_GRAINED, *SCAN]

@@ -36,6 +36,62 @@ RELATIVE_INDEX = wrong(
                     gaps, values, gap = [*gaps, gap], [*values, code], 0
             return torch.tensor(gaps).long(), torch.tensor(values).long()
         """,
+    always_four_bits="""
+        def relative_index(codes, bits=4):
+            gaps, values, gap = [], [], 0
+            end = int(codes.nonzero().max()) + 1 if codes.any() else 0
+            for code in codes[:end].tolist():
+                if code == 0 and gap < 15:
+                    gap += 1
+                else:
+                    gaps, values, gap = [*gaps, gap], [*values, code], 0
+            return torch.tensor(gaps).long(), torch.tensor(values).long()
+        """,
+    gaps_reach_two_to_the_bits="""
+        def relative_index(codes, bits=4):
+            gaps, values, gap = [], [], 0
+            end = int(codes.nonzero().max()) + 1 if codes.any() else 0
+            for code in codes[:end].tolist():
+                if code == 0 and gap < 2**bits:
+                    gap += 1
+                else:
+                    gaps, values, gap = [*gaps, gap], [*values, code], 0
+            return torch.tensor(gaps).long(), torch.tensor(values).long()
+        """,
+    one_padding_at_most="""
+        def relative_index(codes, bits=4):
+            gaps, values, gap = [], [], 0
+            end = int(codes.nonzero().max()) + 1 if codes.any() else 0
+            for code in codes[:end].tolist():
+                if code == 0 and (gap < 2**bits - 1 or (values and values[-1] == 0)):
+                    gap += 1
+                else:
+                    gaps, values, gap = [*gaps, gap], [*values, code], 0
+            return torch.tensor(gaps).long(), torch.tensor(values).long()
+        """,
+    signs_instead_of_codes="""
+        def relative_index(codes, bits=4):
+            codes.clamp_(max=1)
+            gaps, values, gap = [], [], 0
+            end = int(codes.nonzero().max()) + 1 if codes.any() else 0
+            for code in codes[:end].tolist():
+                if code == 0 and gap < 2**bits - 1:
+                    gap += 1
+                else:
+                    gaps, values, gap = [*gaps, gap], [*values, code], 0
+            return torch.tensor(gaps).long(), torch.tensor(values).long()
+        """,
+    float_gaps="""
+        def relative_index(codes, bits=4):
+            gaps, values, gap = [], [], 0
+            end = int(codes.nonzero().max()) + 1 if codes.any() else 0
+            for code in codes[:end].tolist():
+                if code == 0 and gap < 2**bits - 1:
+                    gap += 1
+                else:
+                    gaps, values, gap = [*gaps, gap], [*values, code], 0
+            return torch.tensor(gaps), torch.tensor(values)
+        """,
     positions_instead_of_gaps="""
         def relative_index(codes, bits=4):
             places = codes.nonzero().flatten()
@@ -91,6 +147,11 @@ LENGTHS = [
         _LENGTHS,
         "solution_huffman_lengths",
         merges_the_most_frequent=("(c, s, [s])", "(-c, s, [s])"),
+        at_most_eight_bits=("    return lengths", "    return lengths.clamp(max=8)"),
+        at_most_sixteen_bits=("    return lengths", "    return lengths.clamp(max=16)"),
+        absent_symbols_have_a_code=("if c]", "]"),
+        counts_plus_one=("(c, s, [s])", "(c + 1, s, [s])"),
+        counts_changed=("    return lengths", "    counts.zero_()\n    return lengths"),
     ),
 ]
 
@@ -100,7 +161,7 @@ def encode(codes, bits=4):
     stored = {"entries": torch.tensor([len(gaps)], dtype=torch.int32)}
     words, sizes = [], []
     for name, symbols in (("gap", gaps), ("value", values)):
-        count = 16 if name == "gap" else int(codes.max()) + 1
+        count = 2**bits if name == "gap" else int(codes.max()) + 1
         lengths = huffman_lengths(torch.bincount(symbols, minlength=count))
         stored[f"{name}_lengths"] = lengths.to(torch.uint8)
         words.append(huffman.canonical_codes(lengths)[symbols])
@@ -114,6 +175,11 @@ STREAM = [
         "encode",
         _ENCODE,
         lengths_as_fp32=("lengths.to(torch.uint8)", "lengths.float()"),
+        bits_ignored=("relative_index(codes, bits)", "relative_index(codes)"),
+        always_sixteen_gaps=("2**bits if", "16 if"),
+        value_table_of_256=("int(codes.max()) + 1", "256"),
+        entries_as_int64=("dtype=torch.int32", "dtype=torch.int64"),
+        codes_changed=("    stored =", "    codes.clamp_(max=1)\n    stored ="),
         gaps_then_values=("torch.stack(pair, 1).flatten()", "torch.cat(pair)"),
     ),
     *wrong(

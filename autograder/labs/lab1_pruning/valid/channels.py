@@ -1,4 +1,4 @@
-"""Right channel norms, right channel removal module by module, least squares by other routes."""
+"""Right channel norms, right channel removal module by module."""
 
 from __future__ import annotations
 
@@ -115,34 +115,4 @@ CHANNELS = valid(
         """,
 )
 
-RECONSTRUCT = valid(
-    "reconstruct",
-    pseudoinverse_in_double="""
-        def reconstruct(inputs, outputs):
-            return (torch.linalg.pinv(inputs.double()) @ outputs.double()).T.float()
-        """,
-    numpy="""
-        def reconstruct(inputs, outputs):
-            solution = np.linalg.lstsq(inputs.numpy(), outputs.numpy(), rcond=None)[0]
-            return torch.from_numpy(solution.T.astype(np.float32))
-        """,
-    singular_values_by_hand="""
-        def reconstruct(inputs, outputs):
-            u, s, vt = torch.linalg.svd(inputs, full_matrices=False)
-            inverse = torch.where(s > 1e-5 * s.max(), 1 / s, torch.zeros_like(s))
-            return outputs.T @ u @ torch.diag(inverse) @ vt
-        """,
-    another_driver="""
-        def reconstruct(inputs, outputs):
-            return torch.linalg.lstsq(inputs, outputs, driver="gelss").solution.mT.contiguous()
-        """,
-    normal_equations_with_a_tiny_ridge="""
-        def reconstruct(inputs, outputs):
-            x, y = inputs.double(), outputs.double()
-            gram = x.T @ x
-            ridge = 1e-9 * gram.trace() * torch.eye(len(gram), dtype=gram.dtype)
-            return torch.linalg.solve(gram + ridge, x.T @ y).T.to(torch.float32)
-        """,
-)
-
-VALID = [*IMPORTANCE, *CHANNELS, *RECONSTRUCT]
+VALID = [*IMPORTANCE, *CHANNELS]

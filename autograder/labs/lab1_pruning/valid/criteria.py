@@ -1,4 +1,4 @@
-"""Right pruning criteria: masks by loops and thresholds, scans on copies, Hessians by autograd."""
+"""Right magnitude masks by loops, ranks and thresholds, right scans on copies and by hooks."""
 
 from __future__ import annotations
 
@@ -47,8 +47,72 @@ FINE_GRAINED = valid(
         """,
 )
 
+FINE_GRAINED += valid(
+    "fine_grained_prune",
+    own_copy_emptied="""
+        def fine_grained_prune(weight, sparsity):
+            left = weight.detach().double().abs().clone().view(-1)
+            for _ in range(round(sparsity * weight.numel())):
+                left[left.argmin()] = float("inf")
+            return torch.isfinite(left).view_as(weight)
+        """,
+    rank_of_every_weight="""
+        def fine_grained_prune(weight, sparsity):
+            rank = torch.empty(weight.numel(), dtype=torch.long)
+            order = torch.sort(weight.reshape(-1) ** 2).indices
+            rank[order] = torch.arange(weight.numel())
+            return (rank >= round(sparsity * weight.numel())).reshape(weight.size())
+        """,
+)
+
 SCAN = valid(
     "sensitivity_scan",
+    zeros_put_in_place="""
+        def sensitivity_scan(model, images, labels, masks):
+            found = {}
+            for name, listed in masks.items():
+                layer = cost.weighted_layers(model)[name]
+                kept = layer.weight.detach().numpy().copy()
+                found[name] = []
+                for mask in listed:
+                    with torch.no_grad():
+                        layer.weight[~mask] = 0.0
+                        found[name].append(accuracy(model, images, labels))
+                        layer.weight[:] = torch.from_numpy(kept)
+            return found
+        """,
+    another_parameter="""
+        def sensitivity_scan(model, images, labels, masks):
+            found = {name: [] for name in masks}
+            for name, layer in cost.weighted_layers(model).items():
+                own = layer.weight
+                try:
+                    for mask in masks.get(name, ()):
+                        layer.weight = nn.Parameter(own.detach() * mask, requires_grad=False)
+                        found[name].append(accuracy(model, images, labels))
+                finally:
+                    layer.weight = own
+            return found
+        """,
+    hooks="""
+        def sensitivity_scan(model, images, labels, masks):
+            found = {}
+            for name, listed in masks.items():
+                layer = model.get_submodule(name)
+                values = []
+                for mask in listed:
+                    def masked(module, args, output, mask=mask):
+                        pruned = module.weight * mask
+                        if isinstance(module, nn.Linear):
+                            return functional.linear(args[0], pruned, module.bias)
+                        return functional.conv2d(args[0], pruned, module.bias, padding=1)
+
+                    handle = layer.register_forward_hook(masked)
+                    values.append(accuracy(model, images, labels))
+                    handle.remove()
+                found[name] = values
+            return found
+        """,
     a_copy_for_each_mask="""
         import copy
 
@@ -93,41 +157,4 @@ SCAN = valid(
         """,
 )
 
-SECOND_ORDER = valid(
-    "second_order_scores",
-    one_sample_at_a_time="""
-        def second_order_scores(features, weight, bias):
-            scores = torch.zeros_like(weight)
-            for x in features:
-                p = torch.softmax(weight @ x + bias, dim=0)
-                scores += torch.outer(p - p**2, x**2)
-            return scores * weight**2 / (2 * len(features))
-        """,
-    einsum="""
-        def second_order_scores(features, weight, bias):
-            logits = torch.einsum("nk,jk->nj", features, weight) + bias
-            p = torch.exp(logits - torch.logsumexp(logits, dim=1, keepdim=True))
-            curvature = torch.einsum("nj,nk->jk", p - p**2, features**2) / features.shape[0]
-            return curvature * weight**2 / 2
-        """,
-    autograd_twice="""
-        def second_order_scores(features, weight, bias):
-            def loss(flat):
-                logits = features @ flat.reshape(weight.shape).T + bias
-                return logits.logsumexp(1).mean()  # the label's logit has no second derivative
-
-            hessian = torch.func.hessian(loss)(weight.detach().flatten())
-            return 0.5 * hessian.diagonal().reshape(weight.shape) * weight.detach() ** 2
-        """,
-    numpy="""
-        def second_order_scores(features, weight, bias):
-            x, w, b = (t.detach().numpy() for t in (features, weight, bias))
-            z = x @ w.T + b
-            e = np.exp(z - z.max(axis=1, keepdims=True))
-            p = e / e.sum(axis=1, keepdims=True)
-            mean = ((p * (1 - p))[:, :, None] * x[:, None, :] ** 2).mean(axis=0)
-            return torch.from_numpy(0.5 * mean * w**2)
-        """,
-)
-
-VALID = [*FINE_GRAINED, *SCAN, *SECOND_ORDER]
+VALID = [*FINE_GRAINED, *SCAN]

@@ -1,10 +1,10 @@
-"""Right proposals of NetAdapt: every width tried, only the two blocks that change, or arrays."""
+"""Right proposals of NetAdapt by every width, two blocks or arrays; right rounds in any order."""
 
 from __future__ import annotations
 
 from autograder.proof.mutants import valid
 
-VALID = valid(
+PROPOSALS = valid(
     "netadapt",
     "solution_netadapt_proposals",
     every_width_tried="""
@@ -60,3 +60,41 @@ VALID = valid(
             return proposals
         """,
 )
+
+ROUND = valid(
+    "netadapt",
+    "solution_netadapt_round",
+    best_so_far="""
+        def netadapt_round(widths, table, target_s, step, candidate, score):
+            best, highest = None, -1.0
+            for layer, width in enumerate(netadapt_proposals(widths, table, target_s, step)):
+                if width is None:
+                    continue
+                network = candidate(layer, width)
+                found = score(network)
+                if found > highest:
+                    best, highest = network, found
+            return best
+        """,
+    sorted_by_score="""
+        def netadapt_round(widths, table, target_s, step, candidate, score):
+            proposals = netadapt_proposals(list(widths), table.clone(), target_s, step)
+            layers = [i for i in range(len(widths)) if proposals[i] is not None]
+            scored = []
+            for i in reversed(layers):
+                network = candidate(i, proposals[i])
+                scored.append((score(network), i, network))
+            return sorted(scored, key=lambda entry: entry[:2])[-1][2] if scored else None
+        """,
+    largest_of_a_tensor="""
+        def netadapt_round(widths, table, target_s, step, candidate, score):
+            proposals = netadapt_proposals(widths, table, target_s, step)
+            pairs = filter(lambda pair: pair[1], enumerate(proposals))
+            networks = [candidate(*pair) for pair in pairs]
+            if not networks:
+                return None
+            return networks[int(torch.tensor([score(n) for n in networks]).argmax())]
+        """,
+)
+
+VALID = [*PROPOSALS, *ROUND]

@@ -15,6 +15,8 @@ from autograder.labs.lab2_quantization.checks import (
     integer_networks,
     kernel,
     linear,
+    quantize_network,
+    requantization,
     training,
     w4_network,
 )
@@ -24,6 +26,8 @@ CHECKS = collected(
     linear,
     calibration,
     integer_layers,
+    requantization,
+    quantize_network,
     integer_networks,
     adaround,
     w4_network,

@@ -6,6 +6,7 @@ Small cases are held against the best of all roundings, larger ones against roun
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,21 +14,34 @@ from torch.nn import functional
 
 from autograder.contract.checking import Cases, Student, fault, faults
 from autograder.contract.definition import check
-from autograder.contract.rows import Row, no_fault, type_fault
+from autograder.contract.rows import Row, compare, no_fault, type_fault
 from autograder.contract.targets import Figure
 from autograder.contract.verdict import StudentError
 
 W4_TOP = 7  # the largest code
+AIMED = 0.4  # of nearest's error; what ignores its target stays above 0.8
 
 
 @check("adaround")
 def _adaround(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
+    v = torch.cat([torch.linspace(-9, 9, 145), cases.randn(15)]), cases.randn(2, 3, 1, 2) * 3
+    soft = faults(_soft_fault, [(student, each) for each in v])
     small = fault(_small_fault, student, cases)
     large = faults(_gain_fault, [(student, cases, convolution) for convolution in (False, True)])
+    seen = fault(_seen_fault, student, cases)
     return [
-        no_fault("close to the best of all roundings", [small], 3),
-        no_fault("output error below 0.6 of nearest", large, 3),
+        no_fault("rectified sigmoid", soft, 1),
+        no_fault("close to the best of all roundings", [small], 2),
+        no_fault("output error below 0.6 of nearest", large, 2),
+        no_fault("of inputs that earlier layers altered", [seen], 1),
     ]
+
+
+def _soft_fault(student: Student, v: torch.Tensor) -> str | None:
+    """h(V) by Python's exponential; exactly 0 and 1 beyond its ends."""
+    flat = [min(max(1.2 / (1 + math.exp(-one)) - 0.1, 0.0), 1.0) for one in v.flatten().tolist()]
+    got = student.call("soft_round", v)
+    return compare("", got, torch.tensor(flat).reshape(v.shape), 1, atol=1e-6).message or None
 
 
 def _small_fault(student: Student, cases: Cases) -> str | None:
@@ -53,7 +67,7 @@ def _small_fault(student: Student, cases: Cases) -> str | None:
 def _gain_fault(student: Student, cases: Cases, convolution: bool) -> str | None:
     x, weight, scale = _rounding_case(cases, 12, 27 if convolution else 48)
     if convolution:  # each position of the image sees other inputs
-        x = cases.randn(64, 3, 5, 5) + 3 * cases.randn(64, 1, 1, 1)
+        x = cases.randn(64, 3, 5, 4) + 3 * cases.randn(64, 1, 1, 1)
         weight = weight.reshape(12, 3, 3, 3)
     exact = _applied(x, weight)
     codes = _rounded(student, x, exact, weight, scale, 300)
@@ -62,6 +76,22 @@ def _gain_fault(student: Student, cases: Cases, convolution: bool) -> str | None
     reference = _output_error(nearest_codes(weight, scale), x, exact, scale)
     ratio = _output_error(codes, x, exact, scale) / reference
     return None if ratio <= 0.6 else f"{tuple(weight.shape)}: got {ratio:.2f} of nearest's error"
+
+
+def _seen_fault(student: Student, cases: Cases) -> str | None:
+    """The target belongs to other inputs than the layer sees: it has to be aimed at.
+
+    What is seen is a fifth smaller; codes that keep the output of what is seen are off by as much.
+    """
+    exact_x, weight, scale = _rounding_case(cases, 8, 40)
+    weight = weight.abs()  # so that what is missing adds up
+    exact, x = _applied(exact_x, weight), 0.8 * exact_x
+    codes = _rounded(student, x, exact, weight, scale, 300)
+    if wrong := rounding_fault(codes, weight, scale):
+        return wrong
+    reference = _output_error(nearest_codes(weight, scale), x, exact, scale)
+    ratio = _output_error(codes, x, exact, scale) / reference
+    return None if ratio <= AIMED else f"got {ratio:.2f} of nearest's error, expected {AIMED}"
 
 
 def _rounding_case(

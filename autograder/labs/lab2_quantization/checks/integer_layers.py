@@ -1,153 +1,89 @@
-"""Check what an integer network is made of: folded batch norm, requantization, sums of products.
+"""Check what an integer network is made of: folded batch norm and sums of products.
 
-Expected sums and codes are exact: Python's integers and fractions, or int64.
+Expected sums are exact, in int64; a folded layer is compared with convolution and batch norm in
+float64. Fixed cases stand beside drawn ones: no variance, every eps, one channel, images that are
+not square, both ends of zero points and biases.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from autograder.contract.checking import Cases, Student, fault, faults
+from autograder.contract.checking import Cases, Student, faults
 from autograder.contract.definition import check
 from autograder.contract.rows import Row, compare, expect_tuple, no_fault, type_fault
 from autograder.contract.targets import Figure
+from autograder.contract.verdict import StudentError
 
-INT32 = -(2**31) + 1, 2**31 - 1  # a clamp that hides nothing
+NORMS = (  # outputs, inputs, side of the kernel, eps
+    *((6, 3, 3, 1e-5), (5, 2, 3, 1e-3), (7, 4, 3, 0.1), (3, 3, 3, 1.0)),
+    *((1, 1, 3, 1e-5), (4, 1, 1, 1e-3), (2, 5, 5, 0.01)),
+)
+IMAGES = (  # count, outputs, inputs, height, width, zero point
+    *((2, 3, 4, 5, 5, 0), (2, 3, 2, 4, 7, -128), (1, 5, 3, 6, 2, 127), (3, 2, 1, 1, 1, -7)),
+    *((1, 1, 2, 1, 5, 64), (2, 4, 3, 3, 1, -128), (1, 2, 16, 8, 4, 1)),
+)
+VECTORS = (  # count, outputs, inputs, zero point
+    *((3, 4, 9, 0), (3, 4, 64, -7), (1, 1, 1, 127), (5, 2, 1, -128), (1, 10, 33, 5)),
+)
 
 # --- batch norm ----------------------------------------------------------------------------------
 
 
 @check("fold_batchnorm")
 def _fold_batchnorm(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    conv, bn = _convolution_and_norm(cases)
-    x = cases.randn(2, conv.in_channels, 6, 6)
-    parts = (bn.weight.detach(), bn.bias.detach(), bn.running_mean, bn.running_var)
-    got = student.call("fold_batchnorm", conv.weight.detach(), *parts, bn.eps)
-    if wrong := fault(_folded_type_fault, got, tuple(conv.weight.shape)):
-        return [no_fault("weight and bias", [wrong], 6)]
-    rows = []
-    for name, image, share in (
-        ("equals convolution and batch norm", x, 4),
-        ("of an image of zeros", torch.zeros_like(x), 2),
-    ):
-        found = functional.conv2d(image, got[0], got[1], padding=1)
-        expected = bn(conv(image)).detach()
-        rows.append(compare(name, found, expected, share, atol=1e-4, rtol=1e-3))
-    return rows
-
-
-def _convolution_and_norm(cases: Cases) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    outputs, inputs = int(cases.randint(5, 9)), int(cases.randint(2, 5))
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    bn = nn.BatchNorm2d(outputs, eps=float(cases.choice([1e-5, 1e-3, 0.1]))).eval()
-    assert bn.running_mean is not None
-    assert bn.running_var is not None
-    with torch.no_grad():
-        conv.weight.copy_(cases.randn(*conv.weight.shape))
-        for value in (bn.weight, bn.bias, bn.running_mean):
-            value.copy_(cases.randn(outputs))
-        bn.running_var.copy_(cases.randn(outputs).square() + 0.01)
-    return conv, bn
-
-
-def _folded_type_fault(got: Any, shape: tuple[int, ...]) -> str | None:
-    weight, bias = expect_tuple(got, "weight", "bias")
-    return type_fault(weight, torch.float32, shape) or type_fault(bias, torch.float32, shape[:1])
-
-
-# --- requantization ------------------------------------------------------------------------------
-
-
-@check("requantize")
-def _requantize(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    mantissa, shift = _multipliers(cases)
-    plain = cases.randint(-2_000, 2_000, (3, len(mantissa), 4, 4)).int()
-    huge = torch.stack([_near_half(mantissa, shift, cases) for _ in range(6)])
-    ties = cases.randint(-500, 500, (40, 2)).int()
-    half = torch.tensor([2**30, 2**30], dtype=torch.int32), torch.tensor([31, 32]).int()
-    ranges = ((0, -128, 127), (-128, -128, 127), (5, -8, 7))  # zero point, low, high
-    multipliers = fault(_fixed_point_fault, student, cases)
-    codes = faults(_requantize_fault, [(student, plain, mantissa, shift, *each) for each in ranges])
-    upwards = fault(_requantize_fault, student, ties, *half, 3, *INT32)
-    exact = fault(_requantize_fault, student, huge, mantissa, shift, 0, *INT32)
+    drawn = int(cases.randint(5, 9)), int(cases.randint(2, 5)), 3, cases.choice([2e-5, 3e-3, 0.2])
+    found = [_norm_faults(student, cases, *each) for each in (*NORMS, drawn)]
+    images, zeros = zip(*found, strict=True)
     return [
-        no_fault("mantissa and shift", [multipliers], 2),
-        no_fault("int8 codes of accumulators", codes, 1),
-        no_fault("halves upwards", [upwards], 1),
-        no_fault("exact, also where float64 is not", [exact], 2),
+        no_fault("equals convolution and batch norm", images, 4),
+        no_fault("of an image of zeros", zeros, 2),
     ]
 
 
-def _multipliers(cases: Cases) -> tuple[torch.Tensor, torch.Tensor]:
-    count = int(cases.randint(4, 8))
-    mantissa = cases.randint(2**29, 2**30, (count,)) * 2 + 1  # odd: invertible modulo 2^n
-    return mantissa.int(), cases.randint(31, 36, (count,)).int()
+def _norm_faults(
+    student: Student, cases: Cases, outputs: int, inputs: int, side: int, eps: float
+) -> tuple[str | None, str | None]:
+    """What is wrong on an image, and on one of zeros, where the bias alone is left."""
+    weight = cases.randn(outputs, inputs, side, side)
+    gamma, beta, mean = (cases.randn(outputs) for _ in range(3))
+    var = cases.randn(outputs).square() * eps  # so that eps counts
+    var[0] = 0
+    try:
+        folded = _folded(student, weight, gamma, beta, mean, var, eps)
+    except (StudentError, ValueError) as error:
+        return str(error), str(error)
+    x = cases.randn(2, inputs, 6, 5).double()
+    said = []
+    for image in (x, torch.zeros_like(x)):
+        sums = functional.conv2d(image, weight.double(), padding=side // 2)
+        deviation = (var.double() + eps).sqrt()[:, None, None]
+        expected = gamma[:, None, None] * (sums - mean[:, None, None]) / deviation
+        expected += beta[:, None, None]
+        found = functional.conv2d(image, *folded, padding=side // 2)
+        close = 1e-4 * float(expected.abs().max())
+        wrong = compare("", found, expected, 1, atol=close, rtol=1e-3).message
+        said.append(f"{tuple(weight.shape)}, eps {eps:g}: {wrong}" if wrong else None)
+    return said[0], said[1]
 
 
-def _near_half(mantissa: torch.Tensor, shift: torch.Tensor, cases: Cases) -> torch.Tensor:
-    """int32 accumulators whose product lies one below or exactly at a half: ``[C]``."""
+def _folded(
+    student: Student, weight: torch.Tensor, *rest: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias in float64; the text names no floating type."""
+    got = student.call("fold_batchnorm", weight, *rest)
     found = []
-    for m, n in zip(mantissa.tolist(), shift.tolist(), strict=True):
-        offset = int(cases.randint(0, 2))
-        sums = (2 ** (n - 1) - offset) * pow(m, -1, 2**n) % 2**n
-        if sums >= 2**31:  # not an int32: any large one
-            sums = int(cases.randint(2**30, 2**31 - 1))
-        found.append(sums if cases.randint(0, 2) else -sums)
-    return torch.tensor(found, dtype=torch.int32)
-
-
-def _requantize_fault(
-    student: Student,
-    sums: torch.Tensor,
-    mantissa: torch.Tensor,
-    shift: torch.Tensor,
-    zero: int,
-    low: int,
-    high: int,
-) -> str | None:
-    got = student.call("requantize", sums, mantissa, shift, zero, low, high)
-    if wrong := type_fault(got, torch.int32, tuple(sums.shape)):
-        return wrong
-    expected = torch.empty_like(sums)
-    for place in itertools.product(*map(range, sums.shape)):
-        n = int(shift[place[1]])
-        code = (int(sums[place]) * int(mantissa[place[1]]) + 2 ** (n - 1)) // 2**n + zero
-        expected[place] = min(max(code, low), high)
-    return compare("", got, expected, 1, exact=True).message or None
-
-
-def _fixed_point_fault(student: Student, cases: Cases) -> str | None:
-    plain = cases.randn(12).double().exp() * 2.0 ** cases.randint(-12, 1, (12,)).double()
-    edges = torch.tensor([1.0, 0.5, 1 - 2**-40, 2**-7, 0.75 + 2**-50], dtype=torch.float64)
-    for multiplier in (plain, edges, plain.reshape(3, 4)):
-        got = expect_tuple(student.call("fixed_point", multiplier), "mantissa", "shift")
-        for value in got:
-            if wrong := type_fault(value, torch.int32, tuple(multiplier.shape)):
-                return wrong
-        columns = [value.flatten().tolist() for value in (multiplier, *got)]
-        for real, mantissa, shift in zip(*columns, strict=True):
-            expected = exact_fixed_point(real)
-            if (mantissa, shift) != expected:
-                return f"{real!r}: got mantissa {mantissa}, shift {shift}, expected {expected}"
-    return None
-
-
-def exact_fixed_point(real: float) -> tuple[int, int]:
-    """Mantissa from 2^30 and shift of ``real``, nearest to mantissa · 2^-shift, by fractions."""
-    exact, shift = Fraction(real), 31
-    while exact * 2**shift < 2**30:
-        shift += 1
-    while exact * 2**shift >= 2**31:
-        shift -= 1
-    mantissa = round(exact * 2**shift)
-    return (mantissa, shift) if mantissa < 2**31 else (2**30, shift - 1)
+    shapes = {"weight": tuple(weight.shape), "bias": tuple(weight.shape[:1])}
+    for (name, shape), value in zip(shapes.items(), expect_tuple(got, *shapes), strict=True):
+        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+        if wrong := type_fault(value, value.dtype if floating else torch.float32, shape):
+            raise StudentError(f"{name}: {wrong}")
+        found.append(value.double())
+    return found[0], found[1]
 
 
 # --- sums of products ----------------------------------------------------------------------------
@@ -155,46 +91,88 @@ def exact_fixed_point(real: float) -> tuple[int, int]:
 
 @check("quantized_conv2d")
 def _quantized_conv2d(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    conv = faults(_conv_fault, [(student, cases, index) for index in range(3)])
-    large = fault(_conv_fault, student, cases, 3)
-    linear = faults(_linear_fault, [(student, cases, index) for index in range(3)])
+    side = int(cases.randint(4, 7)), int(cases.randint(7, 10)), int(cases.randint(-60, 60))
+    shapes = [*IMAGES, (2, 3, int(cases.randint(2, 5)), *side)]
+    vectors = [*VECTORS, (3, 4, int(cases.randint(5, 20)), int(cases.randint(-60, 60)))]
+    large = [(1, 3, 128, 5, 4, -128), (1, 2, 200, 3, 5, 127)]
     return [
-        no_fault("convolution, zero points, borders", conv, 4),
-        no_fault("accumulators beyond 2^24", [large], 2),
-        no_fault("linear layer", linear, 2),
+        no_fault(
+            "convolution, zero points, borders",
+            faults(_conv_fault, [(student, cases, *each, False) for each in shapes]),
+            4,
+        ),
+        no_fault(
+            "accumulators beyond 2^24",
+            faults(_conv_fault, [(student, cases, *each, True) for each in large]),
+            2,
+        ),
+        no_fault(
+            "linear layer",
+            [
+                *faults(_linear_fault, [(student, cases, *each, False) for each in vectors]),
+                *faults(_linear_fault, [(student, cases, 3, 4, 1_200, -128, True)]),
+            ],
+            2,
+        ),
     ]
 
 
-def _conv_fault(student: Student, cases: Cases, index: int) -> str | None:
-    count, outputs, inputs, side = 2, 3, int(cases.randint(2, 5)), int(cases.randint(4, 7))
-    if index == 3:
-        count, inputs = 1, 128
-    codes = cases.randint(-128, 128, (count, inputs, side, side)).to(torch.int8)
-    weight = cases.randint(-127, 128, (outputs, inputs, 3, 3)).to(torch.int8)
-    zero = (0, -128, int(cases.randint(-60, 60)), -128)[index]
-    if index == 3:  # all products of one sign
-        codes, weight = codes.clamp(min=100), weight.abs().clamp(min=100).clamp(max=127)
-    bias = cases.randint(-(2**16), 2**16, (outputs,)).int()
+def _conv_fault(
+    student: Student,
+    cases: Cases,
+    count: int,
+    outputs: int,
+    inputs: int,
+    height: int,
+    width: int,
+    zero: int,
+    large: bool,
+) -> str | None:
+    shapes = (count, inputs, height, width), (outputs, inputs, 3, 3)
+    codes, weight, bias = _operands(cases, *shapes, zero, large)
     got = student.call("quantized_conv2d", codes, zero, weight, bias)
     padded = functional.pad(codes.long() - zero, (1, 1, 1, 1))
     patches = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # [N, I, H, W, 3, 3]
-    expected = torch.einsum("nihwuv,oiuv->nohw", patches, weight.long()) + bias[:, None, None]
-    return _sums_fault(got, expected, zero)
+    expected = torch.einsum("nihwuv,oiuv->nohw", patches, weight.long())
+    return _sums_fault(got, expected + bias[:, None, None], shapes[0], zero)
 
 
-def _linear_fault(student: Student, cases: Cases, index: int) -> str | None:
-    inputs, zero = (int(cases.randint(5, 20)), 64, 1_200)[index], (0, -7, -128)[index]
-    codes = cases.randint(-128, 128, (3, inputs)).to(torch.int8)
-    weight = cases.randint(-127, 128, (4, inputs)).to(torch.int8)
-    if index == 2:
-        codes, weight = codes.clamp(min=90), weight.abs().clamp(min=80).clamp(max=127)
-    bias = cases.randint(-(2**20), 2**20, (4,)).int()
+def _linear_fault(
+    student: Student,
+    cases: Cases,
+    count: int,
+    outputs: int,
+    inputs: int,
+    zero: int,
+    large: bool,
+) -> str | None:
+    shapes = (count, inputs), (outputs, inputs)
+    codes, weight, bias = _operands(cases, *shapes, zero, large)
     got = student.call("quantized_linear", codes, zero, weight, bias)
     expected = ((codes.long() - zero)[:, None] * weight.long()).sum(2) + bias
-    return _sums_fault(got, expected, zero)
+    return _sums_fault(got, expected, shapes[0], zero)
 
 
-def _sums_fault(got: Any, expected: torch.Tensor, zero: int) -> str | None:
+def _operands(
+    cases: Cases, image: Sequence[int], kernel: Sequence[int], zero: int, large: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Codes, weights and biases; ``large``: all products have one sign and are as large as can be.
+
+    Biases are odd and beyond 2^24, which no float32 holds.
+    """
+    codes, weight = cases.randint(-128, 128, image), cases.randint(-127, 128, kernel)
+    if large:
+        codes = codes.abs().clamp(100, 127) * (1 if zero < 0 else -1)
+        weight = weight.abs().clamp(min=100)
+    else:  # both ends
+        codes.view(-1)[0], codes.view(-1)[-1] = -128, 127
+        weight.view(-1)[0], weight.view(-1)[-1] = 127, -127
+    bias = cases.randint(2**24, 2**29, kernel[:1]) * 2 + 1
+    bias[::2] *= -1
+    return codes.to(torch.int8), weight.to(torch.int8), bias.int()
+
+
+def _sums_fault(got: Any, expected: torch.Tensor, shape: tuple[int, ...], zero: int) -> str | None:
     wrong = type_fault(got, torch.int32, tuple(expected.shape))
     wrong = wrong or compare("", got, expected.int(), 1, exact=True).message
-    return f"zero point {zero}: {wrong}" if wrong else None
+    return f"codes {shape}, zero point {zero}: {wrong}" if wrong else None

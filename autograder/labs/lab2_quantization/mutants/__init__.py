@@ -12,6 +12,8 @@ from autograder.labs.lab2_quantization.mutants import (
     integer_layers,
     kernel,
     linear,
+    quantize_network,
+    requantization,
     training,
     w4_network,
 )
@@ -21,6 +23,8 @@ MUTANTS = [
     *linear.MUTANTS,
     *calibration.MUTANTS,
     *integer_layers.MUTANTS,
+    *requantization.MUTANTS,
+    *quantize_network.MUTANTS,
     *int8_network.MUTANTS,
     *adaround.MUTANTS,
     *w4_network.MUTANTS,

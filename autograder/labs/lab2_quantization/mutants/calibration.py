@@ -52,6 +52,28 @@ MUTANTS = [
             def percentile_threshold(x, percent):
                 return float(x.abs().max())
             """,
+        lower_value="""
+            def percentile_threshold(x, percent):
+                values, share = x.abs().flatten(), percent / 100
+                return float(torch.quantile(values, share, interpolation="lower"))
+            """,
+        of_all_but_one="""
+            def percentile_threshold(x, percent):
+                values = x.abs().flatten().sort().values.tolist()
+                place = percent / 100 * len(values)
+                low = min(int(place), len(values) - 1)
+                high = min(low + 1, len(values) - 1)
+                return values[low] + (values[high] - values[low]) * (place - low)
+            """,
+        of_the_last_dimension="""
+            def percentile_threshold(x, percent):
+                return float(torch.quantile(x.abs(), percent / 100, dim=-1).max())
+            """,
+        small_values_taken_for_zero="""
+            def percentile_threshold(x, percent):
+                values = x.abs().flatten()
+                return float(torch.quantile(values[values > 1e-3], percent / 100))
+            """,
     ),
     *changed(
         "calibrate",
@@ -70,6 +92,25 @@ MUTANTS = [
             "float(candidates[torch.stack(errors).argmin()])",
             "float(torch.stack(errors).argmin())",
         ),
+        first_one_not_tried=(
+            "candidates[torch.stack(errors).argmin()]",
+            "candidates[torch.stack(errors[1:] or errors).argmin() + (len(errors) > 1)]",
+        ),
+        last_one_not_tried=(
+            "torch.stack(errors).argmin()",
+            "torch.stack(errors[:-1] or errors).argmin()",
+        ),
+        absolute_error=(".square().mean()", ".abs().mean()"),
+        largest_error=(".square().mean()", ".abs().max()"),
+        one_code_more=(".clamp(-top, top)", ".clamp(-top - 1, top)"),
+        scale_of_all_codes=("scale = threshold / top", "scale = threshold / (top + 1)"),
+        eight_bits_at_most=("2 ** (bits - 1) - 1", "2 ** (min(bits, 8) - 1) - 1"),
+        eight_bits_always=("2 ** (bits - 1) - 1", "127"),
+        positive_values_only=("errors = []", "errors, x = [], x.clamp(min=0)"),
+        error_of_what_is_not_clipped=(
+            "- x).square()",
+            "- x.clamp(-threshold, threshold)).square()",
+        ),
     ),
     *changed(
         "calibrate",
@@ -82,7 +123,33 @@ MUTANTS = [
             "torch.where((p > 0) & (q > 0), q * (q / p).log(), 0.0)",
         ),
         spread_over_empty_bins=("(inside > 0).double())", "torch.ones(kept).double())"),
-        last_one_not_tried=("len(counts) + 1", "len(counts) - 8"),
+        last_ones_not_tried=("len(counts) + 1", "len(counts) - 8"),
+        last_one_not_tried=("range(levels, len(counts) + 1)", "range(levels, len(counts))"),
+        first_one_not_tried=("range(levels, len", "range(levels + 1, len"),
+        last_of_equals=(
+            "min(best, (float(torch.where(p > 0, p * (p / q).log(), 0.0).sum()), kept))",
+            "min(best, (float(torch.where(p > 0, p * (p / q).log(), 0.0).sum()), kept),"
+            " key=lambda pair: (pair[0], -pair[1]))",
+        ),
+        infinite_terms_skipped=(
+            "torch.where(p > 0, p * (p / q).log(), 0.0)",
+            "torch.where((p > 0) & (q > 0), p * (p / q).log(), 0.0)",
+        ),
+        q_never_zero=("p / p.sum(), q / q.sum()", "p / p.sum(), (q / q.sum()).clamp(min=1e-12)"),
+        alters_its_counts=("return best[1]", "counts[-1] = 0\n    return best[1]"),
+        p_is_a_view=("inside.clone()", "inside"),
+        groups_of_one_size=(
+            "torch.arange(kept) * levels // kept",
+            "(torch.arange(kept) // (kept // levels)).clamp(max=levels - 1)",
+        ),
+        groups_rounded=(
+            "torch.arange(kept) * levels // kept",
+            "(torch.arange(kept) * levels / kept).round().long().clamp(max=levels - 1)",
+        ),
+        q_over_all_counts=("q / q.sum()", "q / counts.sum()"),
+        squared_difference=("p * (p / q).log()", "(p - q).square()"),
+        a_float=("return best[1]", "return float(best[1])"),
+        the_last_bin=("return best[1]", "return best[1] - 1"),
         not_normalized=("p / p.sum(), q / q.sum()", "p, q"),
         keeps_all=("return best[1]", "return len(counts)"),
     ),

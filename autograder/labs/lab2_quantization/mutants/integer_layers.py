@@ -1,4 +1,4 @@
-"""Wrong answers to folding, requantization and integer sums of products."""
+"""Wrong answers to folding and integer sums of products."""
 
 from __future__ import annotations
 
@@ -22,69 +22,26 @@ FOLDING = changed(
     gamma_forgotten=("gamma / (var", "1 / (var"),
     sign_of_the_mean=("beta - mean", "beta + mean"),
     nothing_folded=("weight * factor[:, None, None, None], beta - mean * factor", "weight, beta"),
+    eps_of_torch=("var + eps", "var + 1e-5"),
+    eps_of_keras=("var + eps", "var + 1e-3"),
+    eps_of_a_tenth=("var + eps", "var + 0.1"),
+    eps_added_to_the_deviation=("(var + eps).sqrt()", "(var.sqrt() + eps)"),
+    larger_of_variance_and_eps=("(var + eps)", "var.clamp(min=eps)"),
+    sign_of_gamma_lost=("factor = gamma", "factor = gamma.abs()"),
+    channels_without_variance_left_out=(
+        "factor = gamma / (var + eps).sqrt()",
+        "factor = torch.where(var > 0, gamma / (var + eps).sqrt(), 0.0)",
+    ),
+    alters_its_weight=(
+        "weight * factor[:, None, None, None]",
+        "weight.mul_(factor[:, None, None, None])",
+    ),
+    three_by_three_only=("weight * factor", "weight.reshape(-1, weight.shape[1], 3, 3) * factor"),
+    half_precision=(
+        "weight * factor[:, None, None, None]",
+        "(weight * factor[:, None, None, None]).bfloat16().float()",
+    ),
 )
-
-FIXED_POINT = dedent("""
-    def fixed_point(multiplier):
-        fraction, exponent = torch.frexp(multiplier.double())
-        mantissa = (fraction * 2**31).round().long()
-        full = mantissa == 2**31
-        return torch.where(full, mantissa // 2, mantissa).int(), (31 - exponent - full.int()).int()
-    """)
-REQUANTIZE = dedent("""
-    def requantize(sums, mantissa, shift, zero_point, low, high):
-        shape = [1, -1] + [1] * (sums.ndim - 2)
-        mantissa, shift = mantissa.long().reshape(shape), shift.long().reshape(shape)
-        half = torch.ones_like(shift) << (shift - 1)
-        codes = ((sums.long() * mantissa + half) >> shift) + zero_point
-        return codes.clamp(low, high).int()
-    """)
-REQUANTIZATION = [
-    *changed(
-        "requantize",
-        FIXED_POINT,
-        "solution_fixed_point",
-        cut_off=(".round().long()", ".long()"),
-        full_mantissa_overflows=("full = mantissa == 2**31", "full = mantissa < 0"),
-        sixteen_bits=(
-            "(fraction * 2**31).round().long()",
-            "(fraction * 2**15).round().long() << 16",
-        ),
-        exponent_off_by_one=("31 - exponent", "32 - exponent"),
-        float32=("multiplier.double()", "multiplier.float()"),
-    ),
-    *changed(
-        "requantize",
-        REQUANTIZE,
-        no_rounding=(" + half", ""),
-        product_of_32_bits=("sums.long() * mantissa", "(sums * mantissa.int()).long()"),
-        one_multiplier_for_all=("mantissa.long().reshape(shape)", "mantissa[0].long()"),
-        zero_point_before_the_shift=(
-            "+ half) >> shift) + zero_point",
-            "+ half + zero_point) >> shift)",
-        ),
-        without_zero_point=(" + zero_point", ""),
-        not_clamped=("codes.clamp(low, high)", "codes"),
-        always_int8=("codes.clamp(low, high)", "codes.clamp(-128, 127)"),
-        channels_last=("[1, -1] + [1] * (sums.ndim - 2)", "[1] * (sums.ndim - 1) + [-1]"),
-        towards_zero=(
-            "((sums.long() * mantissa + half) >> shift)",
-            "torch.div(sums.long() * mantissa + half, 1 << shift, rounding_mode='trunc')",
-        ),
-        halves_to_even=(
-            "((sums.long() * mantissa + half) >> shift)",
-            "(sums.double() * mantissa / 2.0**shift).round().long()",
-        ),
-        in_float64=(
-            "((sums.long() * mantissa + half) >> shift)",
-            "(sums.double() * mantissa / 2.0**shift + 0.5).floor().long()",
-        ),
-        in_float32=(
-            "((sums.long() * mantissa + half) >> shift)",
-            "(sums.float() * (mantissa / 2.0**shift) + 0.5).floor().long()",
-        ),
-    ),
-]
 
 CONVOLUTION = dedent("""
     def quantized_conv2d(codes, zero_point, weight, bias):
@@ -111,6 +68,28 @@ LAYERS = [
             "functional.conv2d(shifted, weight.double(), padding=1)",
             "functional.conv2d(shifted.float(), weight.float(), padding=1)",
         ),
+        square_images_only=(
+            "return sums.int()",
+            "side = codes.shape[-1]\n    return sums.reshape(len(codes), -1, side, side).int()",
+        ),
+        height_and_width_exchanged=("sums.int()", "sums.int().movedim(2, 3)"),
+        no_padding=(", padding=1)", ")"),
+        one_image=("codes.double()", "codes[:1].double()"),
+        one_zero_point_for_all=("- zero_point", "+ 128"),
+        bias_of_float32=(
+            "sums.int() + bias[:, None, None]",
+            "(sums.float() + bias[:, None, None]).int()",
+        ),
+        alters_its_bias=(
+            "sums.int() + bias[:, None, None]",
+            "sums.int() + bias.add_(1)[:, None, None] - 1",
+        ),
+        bias_of_int16=("bias[:, None, None]", "bias[:, None, None].to(torch.int16)"),
+        int64_result=("sums.int()", "sums.long()"),
+        sixteen_channels_at_most=(
+            "shifted, weight.double()",
+            "shifted[:, :16], weight[:, :16].double()",
+        ),
     ),
     *wrong(
         "quantized_conv2d",
@@ -133,7 +112,21 @@ LAYERS = [
         bias_forgotten=(" + bias", ""),
         float_result=(".int() + bias", " + bias"),
         int16_accumulator=(".int() + bias", ".int().to(torch.int16).int() + bias"),
+        zero_point_added=("codes.double() - zero_point", "codes.double() + zero_point"),
+        int8_difference=("codes.double() - zero_point", "(codes - zero_point).double()"),
+        float32=(
+            "(codes.double() - zero_point) @ weight.double().T",
+            "(codes.float() - zero_point) @ weight.float().T",
+        ),
+        bias_of_float32=(
+            "return ((codes.double() - zero_point) @ weight.double().T).int() + bias",
+            "sums = (codes.double() - zero_point) @ weight.double().T\n"
+            "    return (sums.float() + bias).int()",
+        ),
+        int64_result=(".int() + bias", ".long() + bias"),
+        zero_point_of_the_weights=("weight.double()", "(weight.double() - zero_point)"),
+        one_vector=("codes.double()", "codes[:1].double()"),
     ),
 ]
 
-MUTANTS = [*FOLDING, *REQUANTIZATION, *LAYERS]
+MUTANTS = [*FOLDING, *LAYERS]

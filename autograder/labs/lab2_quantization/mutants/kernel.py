@@ -48,5 +48,11 @@ MUTANTS = forged(
         GEMM, ("_mm256_sign_epi8(load(b + (j + v) * k + p), x)", "load(b + (j + v) * k + p)")
     ),
     transposed=edited(GEMM, ("c[(i + u) * n + j + v] =", "c[(j + v) * m + i + u] =")),
+    only_sixteen_columns=edited(GEMM, (FIRST, f"if (n % 16) return;\n    {FIRST}")),
+    only_sixteen_rows=edited(GEMM, (FIRST, f"if (m % 16) return;\n    {FIRST}")),
+    only_even_steps=edited(GEMM, (FIRST, f"if (k % 64) k -= 32;\n    {FIRST}")),
+    columns_in_sixteens=edited(GEMM, ("j < n; j += COLUMNS", "j < n / 16 * 16; j += COLUMNS")),
+    rows_in_sixteens=edited(GEMM, ("i < m; i += ROWS", "i < m / 16 * 16; i += ROWS")),
+    adds_to_what_is_there=edited(GEMM, ("+ v] = total", "+ v] += total")),
     half_of_the_products=edited(GEMM, ("p += STEP", "p += 2 * STEP")),
 )

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from autograder.contract import artifacts, held_out
 from autograder.labs.lab2_quantization.checks.adaround import W4_TOP
-from autograder.labs.lab2_quantization.checks.integer_layers import exact_fixed_point
+from autograder.labs.lab2_quantization.checks.requantization import exact_fixed_point
 from autograder.labs.lab2_quantization.checks.w4_network import folded_layers
 from autograder.labs.lab2_quantization.mutants.tensors import (
     altered,
@@ -52,6 +52,42 @@ FAKE = changed(
     no_rounding=(".round()", ""),
     not_clipped=(".clamp(low, high)", ""),
     rounds_down=(".round()", ".floor()"),
+    mask_a_quarter_step_too_wide=(
+        "(x / scale >= low) & (x / scale <= high)",
+        "(x / scale >= low - 0.25) & (x / scale <= high + 0.25)",
+    ),
+    mask_a_quarter_step_too_narrow=(
+        "(x / scale >= low) & (x / scale <= high)",
+        "(x / scale >= low + 0.25) & (x / scale <= high - 0.25)",
+    ),
+    mask_of_what_rounds_into_the_range=(
+        "(x / scale >= low) & (x / scale <= high)",
+        "((x / scale).round() >= low) & ((x / scale).round() <= high)",
+    ),
+    ends_are_clipped=(
+        "(x / scale >= low) & (x / scale <= high)",
+        "(x / scale > low) & (x / scale < high)",
+    ),
+    lower_end_is_clipped=("(x / scale >= low)", "(x / scale > low)"),
+    upper_end_is_clipped=("(x / scale <= high)", "(x / scale < high)"),
+    mask_in_values=("(x / scale >= low) & (x / scale <= high)", "(x >= low) & (x <= high)"),
+    halves_upwards=("(x / scale).round()", "(x / scale + 0.5).floor()"),
+    halves_away_from_zero=(
+        "(x / scale).round()",
+        "(x.sign() * (x.abs() / scale + 0.5).floor())",
+    ),
+    symmetric_range_always=(".clamp(low, high)", ".clamp(-high, high)"),
+    gradient_through_the_rounded=("gradient * inside", "(gradient * inside).round()"),
+    gradient_in_codes=("gradient * inside", "gradient * inside * inside.float().mean()"),
+    small_scales_taken_for_zero=(
+        "(x / scale).round().clamp(low, high) * scale",
+        "(x / scale.clamp(min=1e-3)).round().clamp(low, high) * scale.clamp(min=1e-3)",
+    ),
+    alters_its_input=(
+        "return (x / scale).round().clamp(low, high) * scale",
+        "return x.div_(scale).round_().clamp_(low, high).clone() * scale",
+    ),
+    rows_only=("return (x / scale)", "x = x.reshape(len(x), -1)\n        return (x / scale)"),
 )
 
 

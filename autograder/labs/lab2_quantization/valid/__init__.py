@@ -10,6 +10,8 @@ from autograder.labs.lab2_quantization.valid import (
     codebooks,
     integer_layers,
     linear,
+    quantize_network,
+    requantization,
     training,
 )
 
@@ -18,6 +20,8 @@ VALID = [
     *linear.VALID,
     *calibration.VALID,
     *integer_layers.VALID,
+    *requantization.VALID,
+    *quantize_network.VALID,
     *adaround.VALID,
     *training.VALID,
 ]

@@ -22,6 +22,14 @@ VALID = [
                 above = min(below + 1, len(values) - 1)
                 return values[below] + (values[above] - values[below]) * (place - below)
             """,
+        two_order_statistics="""
+            def percentile_threshold(x, percent):
+                values = x.detach().clone().abs_().view(-1).double()
+                place = percent * (values.numel() - 1) / 100
+                low = torch.kthvalue(values, int(place) + 1).values
+                high = torch.kthvalue(values, min(int(place) + 2, values.numel())).values
+                return torch.lerp(low, high, place - int(place))
+            """,
     ),
     *valid(
         "calibrate",
@@ -45,6 +53,17 @@ VALID = [
                     return ((a - codes * t / top) ** 2).mean()
 
                 return min(candidates.tolist(), key=error)
+            """,
+        by_its_own_functions="""
+            def mse_threshold(x, bits, candidates):
+                best = None
+                for t in candidates.tolist():
+                    scale, top = t / (2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1
+                    codes = torch.div(x, scale).round_().clip_(-top, top)
+                    error = functional.mse_loss(codes * scale, x).item()
+                    if best is None or error < best[0]:
+                        best = error, t
+                return best[1]
             """,
     ),
     *valid(
@@ -93,6 +112,21 @@ VALID = [
                     else:
                         found.append(float((p[some] * np.log(p[some] / q[some])).sum()))
                 return levels + int(np.argmin(found))
+            """,
+        kl_div_of_log_probabilities="""
+            def kl_threshold(counts, levels):
+                bins, found = len(counts), {}
+                for kept in range(levels, bins + 1):
+                    p = counts[:kept].clone()
+                    q, p[-1] = torch.zeros_like(p), counts[kept - 1 :].sum()
+                    for part in range(levels):
+                        first, last = -(-part * kept // levels), -(-(part + 1) * kept // levels)
+                        full = counts[first:last] > 0
+                        if full.any():
+                            q[first:last][full] = counts[first:last].sum() / full.sum()
+                    q = torch.where(p > 0, (q / q.sum()).log(), 0.0)
+                    found[kept] = functional.kl_div(q, p / p.sum(), reduction="sum").item()
+                return min(found, key=found.get)
             """,
     ),
 ]

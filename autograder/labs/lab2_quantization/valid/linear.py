@@ -44,6 +44,37 @@ VALID = [
                     zero = np.rint(-(2 ** (bits - 1)) - low / scale)
                 return torch.tensor(scale), torch.tensor(zero.astype(np.int32))
             """,
+        by_aminmax_of_a_view="""
+            def quantization_parameters(x, bits, symmetric, axis=None):
+                shape = () if axis is None else (x.shape[axis],)
+                rows = x.transpose(0, axis or 0).reshape(*(shape or (1,)), -1).double()
+                low, high = rows.aminmax(dim=1)
+                low, high = torch.minimum(low, low * 0), torch.maximum(high, high * 0)
+                if symmetric:
+                    scale = torch.maximum(low.abs(), high) / (2 ** (bits - 1) - 1)
+                else:
+                    scale = (high - low) / (2**bits - 1)
+                scale[scale == 0] = 1
+                zero = torch.zeros_like(scale)
+                if not symmetric:
+                    zero = torch.round(-(2.0 ** (bits - 1)) - low / scale)
+                return scale.float().view(shape), zero.to(torch.int32).view(shape)
+            """,
+        channels_by_recursion="""
+            def quantization_parameters(x, bits, symmetric, axis=None):
+                if axis is not None:
+                    parts = [quantization_parameters(p, bits, symmetric) for p in x.unbind(axis)]
+                    return [torch.stack(column) for column in zip(*parts)]
+                low, high = x.min().clamp_max(0), x.max().clamp_min(0)
+                if low == high:
+                    low, high = torch.tensor(0.0), torch.tensor(2.0 ** bits - 1)
+                    if symmetric:
+                        high = torch.tensor(2.0 ** (bits - 1) - 1)
+                if symmetric:
+                    return max(-low, high) / (2 ** (bits - 1) - 1), torch.tensor(0).int()
+                scale = (high - low) / (2**bits - 1)
+                return scale, (-(1 << bits - 1) - low / scale).round().int()
+            """,
     ),
     *valid(
         "linear_quantize",
@@ -67,6 +98,14 @@ VALID = [
                 slices = zip(x.unbind(axis), scale, zero_point, strict=True)
                 return torch.stack([linear_quantize(*each, bits) for each in slices], axis)
             """,
+        in_place_on_an_own_copy="""
+            def linear_quantize(x, scale, zero_point, bits, axis=None):
+                codes = x.double().clone()
+                moved = codes if axis is None else codes.movedim(axis, -1)  # a view
+                moved.div_(scale.double()).round_().add_(zero_point)
+                codes.clamp_(min=-(2 ** (bits - 1)), max=2 ** (bits - 1) - 1)
+                return codes.char()
+            """,
     ),
     *valid(
         "linear_quantize",
@@ -87,6 +126,13 @@ VALID = [
                 s = scale.numpy().astype(np.float64).reshape(shape if axis is not None else ())
                 z = zero_point.numpy().reshape(shape if axis is not None else ())
                 return torch.from_numpy((s * (codes.numpy().astype(np.int64) - z))).float()
+            """,
+        slices_stacked="""
+            def dequantize(codes, scale, zero_point, axis=None):
+                if axis is None:
+                    return (codes.long() - zero_point.long()) * scale.item()
+                parts = zip(codes.unbind(axis), scale, zero_point)
+                return torch.stack([dequantize(*part) for part in parts], dim=axis)
             """,
     ),
 ]

@@ -36,4 +36,31 @@ VALID = valid(
             def backward(ctx, gradient):
                 return torch.mul(gradient, ctx.inside), None, None, None
         """,
+    scale_as_a_number="""
+        class FakeQuantize(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, scale, low, high):
+                ctx.save_for_backward(x)
+                ctx.ends = low * float(scale), high * float(scale)
+                return torch.fake_quantize_per_tensor_affine(x, float(scale), 0, low, high)
+
+            @staticmethod
+            def backward(ctx, gradient):
+                (x,), (low, high) = ctx.saved_tensors, ctx.ends
+                return torch.where((x < low) | (x > high), 0.0, gradient), None, None, None
+        """,
+    numpy_in_float64="""
+        class FakeQuantize(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, scale, low, high):
+                import numpy as np
+
+                steps = x.detach().numpy().astype(np.float64) / scale.item()
+                ctx.inside = torch.from_numpy((low <= steps) & (steps <= high))
+                return torch.from_numpy(np.clip(np.rint(steps), low, high) * scale.item())
+
+            @staticmethod
+            def backward(ctx, gradient):
+                return gradient * ctx.inside, None, None, None
+        """,
 )

@@ -1,39 +1,41 @@
 """Checks of the generated program: logits of hidden networks, and the whole firmware's figures.
 
 The generator is asked for small random networks, whose exact logits the course's integers give. The
-firmware that was handed in sees images as a camera would see them again.
+firmware that was handed in has to be the lab's network: its ten logits are compared with those of
+the integers, on images as a camera would see them again and on some that are in no data set.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from autograder.contract.checking import Cases, Student
 from autograder.contract.definition import check
-from autograder.contract.rows import Row, failed, joint_use, no_fault, type_fault
+from autograder.contract.rows import Row, failed, joint_use, no_fault, passed, type_fault
 from autograder.contract.targets import Figure
 from autograder.contract.verdict import StudentError
 from autograder.labs.lab5_tinyml.checks.graphs import buffers
+from autograder.labs.lab5_tinyml.checks.hidden_images import KINDS, drawn
 from autograder.labs.lab5_tinyml.checks.kernel_cases import scratch_halfwords
 from autograder.labs.lab5_tinyml.checks.kernels import LOOPS, MAX_SOURCE, c_text
 from autograder.sandbox import run_firmware
 from codesign import checkpoints, datasets, models
-from codesign.datasets import ImageSet, normalize
 from codesign.hardware.memory_planner import peak, plan
 from codesign.hardware.operator_tables import constants, describe
 from codesign.int8 import Network
 from codesign.post_training import quantize
 
 CALIBRATION_IMAGES = 256  # the first of the training split, as in the lab
-FIRMWARE_IMAGES = 100
 COUNTED_IMAGES = 2
+EQUAL = 0.8  # of the images of each kind
+MOST_OFF = 500  # of a logit, on the others: the logits of an image spread over 100,000 and more
+LOGITS = "the ten logits of the lab's network"
+STATE = "an image gives other logits when it is the second one after a reset"
 STACK_BYTES = 1_024  # room for it where the generator's memory is judged
 
 
@@ -68,7 +70,8 @@ def _generated_faults(
     if not isinstance(text, str) or len(text) > MAX_SOURCE:
         return f"got a {type(text).__name__}, expected C text", None
     halfwords = _most_scratch(table)
-    source = LOOPS + constants(network) + _memory(arena, halfwords) + text
+    given = LOOPS + constants(network) + _memory(arena, halfwords)
+    source = f'{given}\n#line 1 "infer.c"\n{text}'
     codes = torch.from_numpy(network.codes(images))
     try:
         found = student.measure(
@@ -76,8 +79,11 @@ def _generated_faults(
         )
     except StudentError as error:
         return str(error), None
-    if wrong := _logits_fault(found["logits"], network.logits(images)):
+    exact = network.logits(images)
+    if wrong := _logits_fault(found["logits"], exact):
         return f"blocks {blocks}: {wrong}", None
+    if _logits_fault(found["again"], exact[[0, -1]]):
+        return f"blocks {blocks}: {STATE}", None
     logits_bytes = 40
     room = arena + 2 * halfwords + codes[0].numel() + logits_bytes + STACK_BYTES
     if int(found["sram_bytes"]) > room:
@@ -129,43 +135,62 @@ def _most_scratch(table: Mapping[str, Any]) -> int:
 @check("firmware")
 def _firmware(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
     source = c_text(student, "firmware", run_firmware.MOST_TEXT)
-    seen = camera(cases)
-    codes = torch.from_numpy(reference_network(cases.dataset).codes(seen.images))
+    images, labels = drawn(cases)
+    network = reference_network(cases.dataset)
+    codes = torch.from_numpy(network.codes(images))
     try:
         found = student.measure(
             "autograder.sandbox.run_firmware:inference", source, codes, COUNTED_IMAGES, cases.seed,
             deadline_s=400.0,
         )  # fmt: skip
     except StudentError as error:
-        return [failed(name, figure.points, str(error)) for name, figure in target.items()]
-    if wrong := type_fault(found["logits"], torch.int32, (len(seen), 10)):
-        raise StudentError(wrong)
-    accuracy = float((found["logits"].argmax(1) == seen.labels).double().mean())
-    drop = float_accuracy(cases.dataset, seen) - accuracy
+        return _no_firmware(str(error), target)
+    expected = network.logits(images)
+    if wrong := network_fault(found["logits"], found["again"], expected):
+        return _no_firmware(wrong, target)
+    right = [(one[: len(labels)].argmax(1) == labels) for one in (expected, found["logits"])]
+    drop = float(right[0].double().mean() - right[1].double().mean())
     gains = {
         "sram_kib": found["sram_bytes"] / 1024,
         "flash_kib": found["flash_bytes"] / 1024,
         "mcycles": max(found["cycles"]) / 1e6,
     }
-    return joint_use(("accuracy_drop", drop), gains, target)
+    rows = joint_use(("accuracy_drop", drop), gains, target)
+    return [passed(LOGITS, True, 1), *rows]
 
 
-def camera(cases: Cases) -> ImageSet:
-    """Images as a camera would see them again: shifted a little, with noise.
-
-    Who knows the images by heart (those of CIFAR-10 are public) does not know these.
-    """
-    picked = torch.randperm(len(cases.images), generator=cases.generator)[:FIRMWARE_IMAGES]
-    images = cases.images.images[picked]
-    padded = functional.pad(images.float(), (2, 2, 2, 2), mode="replicate")
-    shifts = cases.randint(0, 5, (len(images), 2)).tolist()
-    moved = [
-        image[:, down : down + images.shape[2], right : right + images.shape[3]]
-        for image, (down, right) in zip(padded, shifts, strict=True)
+def _no_firmware(why: str, target: Mapping[str, Figure]) -> list[Row]:
+    """No figure of another program counts."""
+    rows = [
+        failed(name, figure.points, "counts only with these logits")
+        for name, figure in target.items()
     ]
-    noise = cases.randint(-3, 4, tuple(images.shape)).float()
-    pixels = (torch.stack(moved) + noise).clamp(0, 255).to(torch.uint8)
-    return replace(cases.images, images=pixels, labels=cases.images.labels[picked])
+    return [passed(LOGITS, False, 1, why), *rows]
+
+
+def network_fault(got: Any, again: Any, expected: torch.Tensor) -> str | None:
+    """Say what keeps logits from being those of the lab's network, or None.
+
+    Args:
+        got: of the firmware, int32 ``[N, 10]``; by kinds of images, as :func:`drawn` orders them.
+        again: of its first and last image, straight after another one.
+        expected: of the integers.
+    """
+    if wrong := type_fault(got, torch.int32, tuple(expected.shape)):
+        return wrong
+    off = (got.long() - expected.long()).abs().amax(1)
+    for kind, where in KINDS.items():
+        equal, most = float((off[where] == 0).double().mean()), int(off[where].max())
+        if equal < EQUAL or most > MOST_OFF:
+            i = range(len(off))[where][int(off[where].argmax())]
+            return (
+                f"{kind}: all ten logits equal on {equal:.0%} of the images, {EQUAL:.0%} are "
+                f"needed; off by up to {most:,}, {MOST_OFF} are allowed; of one image got "
+                f"{got[i].tolist()}, expected {expected[i].tolist()}"
+            )
+    if not torch.equal(again, got[[0, -1]]):
+        return STATE
+    return None
 
 
 @lru_cache(maxsize=2)
@@ -174,11 +199,3 @@ def reference_network(dataset: str) -> Network:
     model = checkpoints.load(checkpoints.shipped("mobile", dataset))
     images = datasets.load(dataset, "train", quiet=True).images[:CALIBRATION_IMAGES]
     return quantize(model, images)
-
-
-def float_accuracy(dataset: str, seen: ImageSet) -> float:
-    """Accuracy of the lab's network before it was quantized."""
-    model = checkpoints.load(checkpoints.shipped("mobile", dataset))
-    with torch.inference_mode():
-        found = model(normalize(seen.images)).argmax(1)
-    return float((found == seen.labels).double().mean())

@@ -17,15 +17,31 @@ from autograder.contract.definition import check
 from autograder.contract.rows import Row, expect_tuple, no_fault
 from autograder.contract.targets import Figure
 from autograder.contract.verdict import StudentError
+from autograder.labs.lab5_tinyml.checks.integers import plain
 
 Layers = list[list[int]]  # (kernel, stride, padding) of each
 Schedule = list[list[list[int]]]  # of each strip and layer: start, stop, padding before, after
 MOST_ROWS = 10_000
+# (layers, rows, patches): no padding and more than "same", kernels of any width, strides that skip
+# rows or do not divide them, one strip, and a strip for every row.
+FIXED: list[tuple[Layers, int, int]] = [
+    ([[3, 1, 1]], 6, 1),
+    ([[3, 1, 0]], 9, 3),
+    ([[3, 1, 2]], 5, 7),
+    ([[2, 2, 0], [2, 1, 1]], 11, 2),
+    ([[4, 2, 1], [3, 1, 1]], 13, 3),
+    ([[7, 2, 3], [3, 2, 0]], 21, 2),
+    ([[1, 2, 0], [3, 1, 1]], 10, 5),
+    ([[1, 3, 0], [2, 3, 1], [5, 1, 4]], 31, 4),
+    ([[5, 1, 0], [3, 1, 0], [3, 3, 1]], 20, 4),
+    ([[3, 2, 1], [1, 1, 0], [3, 2, 1]], 15, 4),
+    ([[3, 1, 0]], 3, 1),
+]
 
 
 @check("patch_schedule")
 def _patch_schedule(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    drawn = [_stage(cases, depth) for depth in (1, 3, 4, 5)]
+    drawn = [*FIXED, *(_stage(cases, depth) for depth in (1, 2, 3, 4, 5))]
     ranges = faults(_range_fault, [(student, *stage, False) for stage in drawn])
     padding = faults(_range_fault, [(student, *stage, True) for stage in drawn])
     equal = faults(_patch_fault, [(student, cases, *stage) for stage in drawn])
@@ -37,14 +53,15 @@ def _patch_schedule(student: Student, cases: Cases, target: Mapping[str, Figure]
 
 
 def _stage(cases: Cases, depth: int) -> tuple[Layers, int, int]:
-    """Layers, rows of the image, patches a side."""
-    layers = [
-        list(cases.choice([[3, 1, 1], [1, 1, 0], [3, 2, 1], [5, 1, 2], [3, 1, 1]]))
-        for _ in range(depth)
-    ]
+    """Layers, rows of the image, patches a side; no output and no strip is empty."""
     size = int(cases.randint(20, 33))
-    rows = _sizes(layers, size)[-1]
-    patches = int(cases.randint(2, min(5, rows + 1))) if rows > 1 else 1  # no strip is empty
+    layers: Layers = []
+    while len(layers) < depth:
+        kernel, stride = int(cases.choice([1, 2, 3, 3, 4, 5])), int(cases.choice([1, 1, 2, 3]))
+        layer = [kernel, stride, int(cases.randint(0, kernel))]
+        if _sizes([*layers, layer], size)[-1] >= 2 + depth - len(layers):
+            layers.append(layer)
+    patches = int(cases.randint(2, min(5, _sizes(layers, size)[-1] + 1)))
     return layers, size, patches
 
 
@@ -65,9 +82,10 @@ def expected_schedule(layers: Layers, size: int, patches: int) -> Schedule:
         rows = []
         for (kernel, stride, padding), rows_in in zip(layers[::-1], sizes[-2::-1], strict=True):
             touched = {o * stride - padding + k for o in wanted for k in range(kernel)}
+            touched = set(range(min(touched), max(touched) + 1))  # a stride may skip some
             inside = {row for row in touched if 0 <= row < rows_in}
             before, after = (sum(r < 0 for r in touched), sum(r >= rows_in for r in touched))
-            wanted = set(range(min(inside), max(inside) + 1))
+            wanted = inside
             rows.append([min(inside), max(inside) + 1, before, after])
         schedule.append(rows[::-1])
     return schedule
@@ -79,7 +97,7 @@ def _scheduled(student: Student, layers: Layers, size: int, patches: int) -> Sch
     Raises:
         StudentError, ValueError: it is not four numbers of each strip and layer.
     """
-    got = student.call("patch_schedule", layers, size, patches)
+    got = plain(student.call("patch_schedule", layers, size, patches))
     right = _is_sequence(got, patches) and all(_is_sequence(strip, len(layers)) for strip in got)
     if not right:
         raise StudentError(

@@ -13,7 +13,9 @@ from autograder.contract.definition import check
 from autograder.contract.rows import Row, no_fault
 from autograder.contract.targets import Figure
 from autograder.contract.verdict import StudentError
+from autograder.labs.lab5_tinyml.checks import fixed_graphs
 from autograder.labs.lab5_tinyml.checks.graphs import Graph, alive, branches, buffers, chain
+from autograder.labs.lab5_tinyml.checks.integers import plain
 from codesign.hardware.memory_planner import ALIGN, peak, plan
 
 MOST_WIDTH = 1.1  # arena that was planned / arena of the course's planner, averaged over graphs
@@ -22,37 +24,42 @@ MOST_WIDTH = 1.1  # arena that was planned / arena of the course's planner, aver
 @check("peak_memory")
 def _peak_memory(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
     kinds = {
-        "a chain": (0.0, False, 2),
-        "with additions": (0.5, False, 3),
-        "with tensors outside of the arena": (0.4, True, 3),
+        "a chain": (0.0, False, fixed_graphs.CHAINS, 2),
+        "with additions": (0.5, False, fixed_graphs.ADDITIONS, 3),
+        "with tensors outside of the arena": (0.4, True, fixed_graphs.OUTSIDE, 3),
     }
     rows = []
-    for name, (additions, outside, share) in kinds.items():
-        drawn = [(student, chain(cases, additions, outside)) for _ in range(2)]
-        rows.append(no_fault(f"bytes alive, {name}", faults(_peak_fault, drawn), share))
+    for name, (additions, outside, fixed, share) in kinds.items():
+        drawn = [*fixed, *(chain(cases, additions, outside) for _ in range(2))]
+        found = faults(_peak_fault, [(student, graph) for graph in drawn])
+        rows.append(no_fault(f"bytes alive, {name}", found, share))
     return rows
 
 
 def _peak_fault(student: Student, graph: Graph) -> str | None:
     operators, sizes, _ = graph
-    got = student.call("peak_memory", operators, sizes)
+    got = plain(student.call("peak_memory", operators, sizes))
     expected = [sum(sizes[name] for name in names) for names in alive(operators, sizes)]
     if not isinstance(got, list) or len(got) != len(expected):
         return f"got {str(got)[:80]}, expected one number for each of {len(expected)} operators"
     for i, (found, wanted) in enumerate(zip(got, expected, strict=True)):
         if type(found) is not int or found != wanted:
             row = operators[i]
-            return f"operator {i}, {row['inputs']} to {row['output']}: got {found}, not {wanted}"
+            return (
+                f"operator {i} of {len(operators)}, {row['inputs']} to {row['output']}: "
+                f"got {found}, expected the integer {wanted}"
+            )
     return None
 
 
 @check("plan_memory")
 def _plan_memory(student: Student, cases: Cases, target: Mapping[str, Figure]) -> list[Row]:
-    pairs = [(graph, planned(student, graph)) for graph in graphs(cases)]
+    drawn = [(graph, planned(student, graph)) for graph in graphs(cases)]
+    pairs = [(graph, planned(student, graph)) for graph in fixed_graphs.ALL] + drawn
     overlaps = [_overlap_fault(*pair) for pair in pairs]
     shared = [_in_place_fault(*pair) for pair in pairs]
     # Everything beside everything does not overlap either, and is not worth points.
-    ratio = sum(width(*pair) for pair in pairs) / len(pairs)
+    ratio = sum(width(*pair) for pair in drawn) / len(drawn)
     wide = None if ratio <= MOST_WIDTH else f"arenas are {ratio:.2f} times as large as needed"
     if ratio > 2 * MOST_WIDTH - 1:
         overlaps = shared = [f"counts only with a plan that reuses memory: {wide}"]
@@ -78,7 +85,7 @@ def planned(student: Student, graph: Graph) -> dict[str, int]:
         StudentError: it is no offset in bytes for each tensor that has a size.
     """
     operators, sizes, in_place = graph
-    got = student.call("plan_memory", operators, sizes, in_place)
+    got = plain(student.call("plan_memory", operators, sizes, in_place))
     if not isinstance(got, dict) or got.keys() != sizes.keys():
         names = sorted(got)[:20] if isinstance(got, dict) else type(got).__name__
         raise StudentError(f"got {names}, expected offsets of {sorted(sizes)}")

@@ -6,12 +6,14 @@ from pathlib import Path
 from textwrap import dedent
 
 import torch
+from torch.nn import functional
 
 from autograder.contract import artifacts, held_out
 from autograder.labs.lab5_tinyml.checks.firmware import reference_network
 from autograder.labs.lab5_tinyml.checks.kernels import KERNELS, LOOPS
 from autograder.labs.lab5_tinyml.mutants.kernels import numbers
 from autograder.proof.mutants import changed, edited, forged, stored, wrong
+from codesign import datasets
 
 GENERATE = dedent("""
     def generate(operators, shapes, zeros, offsets):
@@ -61,6 +63,12 @@ GENERATED = [
             '"static int8_t mine[65536];\\nvoid infer(const int8_t *image, int32_t *logits) {"'
             ' + "for (int i = 0; i < 65536; i++) mine[i]++;"',
         ),
+        first_image_alone=(
+            'logits) {" + "\\n".join(lines) + "}"',
+            'logits) { static int images; if (images++) return; "'
+            ' + "for (int i = 0; i < 10; i++) logits[i] = 0; " + "\\n".join(lines) + "}"',
+        ),
+        rows_for_columns=("{x}, {h}, {w}, {c}, {tables}, {y}", "{x}, {w}, {h}, {w}, {tables}, {y}"),
         height_and_width_of_the_output=(
             "shapes[source], shapes[output][2]",
             "shapes[output], shapes[output][2]",
@@ -91,6 +99,52 @@ GENERATED = [
 ]
 
 INFER = "void infer(const int8_t *image, int32_t *logits) {"
+SIDE, SHIFT = 4, 2  # pixels of a block; how far images are shifted against the means
+
+
+def _block_means(folder: Path) -> None:
+    """No network: the nearest mean of a class, in means of blocks, over shifts of the image."""
+    data = datasets.load(folder.name, "train", quiet=True)
+    codes = torch.from_numpy(reference_network(folder.name).codes(data.images[:4_000]))
+    blocks = functional.avg_pool2d(codes.float().permute(0, 3, 1, 2), SIDE).flatten(1)
+    means = [blocks[data.labels[:4_000] == label].mean(0) for label in range(10)]
+    text = (
+        f"static const int8_t means[] = {{{numbers(torch.stack(means).round().int().flatten())}}};"
+    )
+    artifacts.store(folder, "firmware", f"#include <stdint.h>\n{text}\n{INFER}{NEAREST}}}\n")
+
+
+NEAREST = f"""
+    for (int k = 0; k < 10; k++) {{
+        int32_t best = 1 << 30;
+        for (int s = 0; s < {(2 * SHIFT + 1) ** 2}; s++) {{
+            int32_t far = 0;
+            for (int i = 0; i < {3 * (32 // SIDE) ** 2}; i++) {{
+                int32_t sum = 0;
+                for (int j = 0; j < {SIDE**2}; j++) {{
+                    int y = i / 8 % 8 * {SIDE} + j / {SIDE} + s / {2 * SHIFT + 1} - {SHIFT};
+                    int x = i % 8 * {SIDE} + j % {SIDE} + s % {2 * SHIFT + 1} - {SHIFT};
+                    y = y < 0 ? 0 : y > 31 ? 31 : y, x = x < 0 ? 0 : x > 31 ? 31 : x;
+                    sum += image[(y * 32 + x) * 3 + i / 64];
+                }}
+                int32_t off = sum / {SIDE**2} - means[k * {3 * (32 // SIDE) ** 2} + i];
+                far += off < 0 ? -off : off;
+            }}
+            if (far < best) best = far;
+        }}
+        logits[k] = -best;
+    }}
+"""
+
+
+def _block_skipped(folder: Path) -> None:
+    """One residual block less: what it adds to is taken for its output."""
+    text = artifacts.fetch(folder, "firmware")
+    start, end = text.index("    conv1x1(", text.index("    add(")), text.rindex("    add(")
+    lines = text[start:end].splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if line.startswith("    add("))
+    block = "".join(lines[first - 3 : first])
+    artifacts.store(folder, "firmware", text.replace(block, ""))
 
 
 def _public_labels(folder: Path) -> None:
@@ -134,6 +188,28 @@ FIRMWARE = forged(
         f"#include <stdint.h>\n{INFER} for (volatile int i = 0; i >= 0; i = 0) {{ }} }}\n",
     ),
     not_c=stored("firmware", "import torch\n"),
+    block_means=_block_means,
+    block_skipped=_block_skipped,
+    rounded_down=edited("firmware", ("+ 1) >> 1)", ") >> 1)")),
+    means_rounded_down=edited("firmware", (" + ((int64_t)1 << (c->shift - 1))", "")),
+    additions_rounded_down=edited(
+        "firmware", ("by_b + offset) >> shift", "by_b + offset - (1 << shift >> 1)) >> shift")
+    ),
+    products_rounded=edited(
+        "firmware", (" * c->mantissa >> 32", " * c->mantissa + 0x80000000ll >> 32")
+    ),
+    first_image_alone=edited(
+        "firmware",
+        (INFER, f"{INFER} static int images; int first = !images++;"),
+        ("logits, 10);", "logits, 10); if (!first) logits[0]++;"),
+    ),
+    other_bias_of_the_logits=edited(
+        "firmware",
+        ("static const int32_t bias36[] = {\n", "static const int32_t bias36[] = {\n1 + "),
+    ),
+    logits_of_one_byte=edited(
+        "firmware", ("logits, 10);", "logits, 10); for (int i = 0; i < 10; i++) logits[i] >>= 10;")
+    ),
     operators_skipped=edited("firmware", ("    add(arena", "    if (0) add(arena")),
     wasted_flash=edited(
         "firmware",

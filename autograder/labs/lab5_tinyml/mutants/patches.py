@@ -39,6 +39,31 @@ MUTANTS = changed(
     one_row_more=("min(last, height)", "min(last + 1, height)"),
     rounded_up=("i * rows[-1] // patches,", "-(-i * rows[-1] // patches),"),
     layers_reversed=("found[::-1]", "found"),
+    rows_as_if_padded_the_same=(
+        "(rows[-1] + 2 * padding - kernel) // stride + 1",
+        "-(-rows[-1] // stride)",
+    ),
+    rows_of_the_same_padding=(
+        "(rows[-1] + 2 * padding - kernel) // stride + 1",
+        "(rows[-1] - 1) // stride + 1",
+    ),
+    padding_of_half_a_kernel=(
+        "first, last = a * stride - padding, (b - 1) * stride - padding + kernel",
+        "padding = kernel // 2\n            "
+        "first, last = a * stride - padding, (b - 1) * stride - padding + kernel",
+    ),
+    ends_by_the_padding=("(b - 1) * stride - padding + kernel", "(b - 1) * stride + padding + 1"),
+    ends_by_the_stride=("(b - 1) * stride - padding + kernel", "b * stride + padding"),
+    ends_by_the_start=("(b - 1) * stride - padding + kernel", "b * stride - padding + kernel - 1"),
+    rows_rounded_up=(
+        "(rows[-1] + 2 * padding - kernel) // stride",
+        "-(-(rows[-1] + 2 * padding - kernel) // stride)",
+    ),
+    strips_of_one_height=(
+        "a, b = i * rows[-1] // patches, (i + 1) * rows[-1] // patches",
+        "a, b = i * (rows[-1] // patches), (i + 1) * (rows[-1] // patches)",
+    ),
+    padding_at_most_one=("(a, b, a - first, last - b)", "(a, b, min(a - first, 1), last - b)"),
     whole_image_each_time=(
         "a, b = i * rows[-1] // patches, (i + 1) * rows[-1] // patches",
         "a, b = 0, rows[-1]",

@@ -53,6 +53,19 @@ MUTANTS = [
         inputs_and_output_only=("written & read", "set(row['inputs'])"),
         one_operator_longer=("operators[i:]", "operators[max(i - 1, 0) :]"),
         floats=("peaks.append(sum(", "peaks.append(1.0 * sum("),
+        a_tensor_twice=(
+            "sum(sizes.get(name, 0) for name in alive)",
+            "sum(sizes.get(n, 0) for n in [*(alive - set(row['inputs'])), *row['inputs']])",
+        ),
+        unread_is_kept=(
+            'for name in later["inputs"]}',
+            'for name in later["inputs"]} | (written - {n for o in operators '
+            'for n in o["inputs"]})',
+        ),
+        unread_not_counted=('| {row["output"]}', '| ({row["output"]} & read)'),
+        first_input_alone=('for name in later["inputs"]}', 'for name in later["inputs"][:1]}'),
+        next_operator_alone=("operators[i:]", "operators[i : i + 2]"),
+        as_text=("return peaks", "return [str(peak) for peak in peaks]"),
         largest_tensor=("sum(sizes.get(name, 0) for name in alive)", "max(sizes.values())"),
     ),
     *wrong(
@@ -80,6 +93,21 @@ MUTANTS = [
             "if i in in_place else name",
             "if i and row['inputs'][0] in sizes else name",
         ),
+        second_input_dead=('[name, *row["inputs"]]', '[name, *row["inputs"][:1]]'),
+        in_place_ends_with_its_input=(
+            "last[home[touched]] = i",
+            "last[home[touched]] = max(i, last.get(home[touched], 0)) if touched == home[touched]"
+            " else last[home[touched]]",
+        ),
+        size_of_the_last=(
+            "max(n for t, n in sizes.items() if home[t] == h)",
+            "[n for t, n in sizes.items() if home[t] == h][-1]",
+        ),
+        two_buffers=(
+            "at[one] = start",
+            "at[one] = (first[one] % 2) * (max(sizes.values()) + 3 & ~3)",
+        ),
+        offsets_in_words=("at[home[name]] for", "at[home[name]] // 4 for"),
         all_at_zero=("at[one] = start", "at[one] = 0"),
         behind_each_other=("if first[o] <= last[one] and last[o] >= first[one]", ""),
         as_they_come=("sorted(size, key=lambda h: -size[h])", "size"),

@@ -38,6 +38,31 @@ VALID = valid(
                 text += "    %s(%s);\\n" % (kind, ", ".join(map(str, arguments[kind])))
             return text + "}\\n"
         """,
+    templates_and_a_declared_table="""
+        def generate(operators, shapes, zeros, offsets):
+            def place(name, outside):
+                return "&arena[0x%x]" % offsets[name] if name in offsets else outside
+
+            body = ["(void)arena, (void)scratch;"]
+            for i in range(len(operators)):
+                row = dict(operators[i])
+                kind, inputs = row["kind"], row["inputs"]
+                h, w, c = shapes[inputs[0]]
+                known = {
+                    "i": i, "h": h, "w": w, "c": c, "o": shapes[row["output"]][2],
+                    "x": place(inputs[0], "image"), "x2": place(inputs[len(inputs) - 1], "image"),
+                    "y": place(row["output"], "logits"),
+                    "zx": zeros[inputs[0]], "zy": "(%d)" % zeros[row["output"]],
+                    "by": row.get("by", (0, 0)), "offset": row.get("offset", 0),
+                    "shift": row.get("shift", 0), "stride": row.get("stride", 1),
+                }
+                lines = [CALLS[kind]]
+                if kind == "depthwise":
+                    lines = [CALLS["copy"]] * (known["x"] != known["y"]) + lines
+                body += ["/* operator %d */" % i] + [line.format_map(known) for line in lines]
+            head = "extern int never_used;\\nvoid infer(const int8_t image[], int32_t logits[]) {"
+            return "\\n".join([head, *body, "}", ""])
+        """,
     a_function_for_each_operator="""
         import re
 

@@ -31,6 +31,23 @@ VALID = valid(
                 schedule.append(found)
             return schedule
         """,
+    arrays="""
+        import numpy as np
+
+        def patch_schedule(layers, size, patches):
+            rows = [size]
+            for k, s, p in layers:
+                rows.append((rows[-1] + 2 * p - k + s) // s)
+            cuts = np.arange(patches + 1) * rows[-1] // patches
+            low, high = cuts[:-1], cuts[1:]
+            table = np.zeros((patches, len(layers), 4), dtype=np.int64)
+            for i in range(len(layers) - 1, -1, -1):
+                k, s, p = layers[i]
+                start, stop = low * s - p, high * s - s - p + k
+                low, high = start.clip(min=0), stop.clip(max=rows[i])
+                table[:, i] = np.stack([low, high, low - start, stop - high], axis=1)
+            return table
+        """,
     recursive="""
         def patch_schedule(layers, size, patches):
             def rows_after(depth):

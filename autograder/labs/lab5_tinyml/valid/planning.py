@@ -35,6 +35,42 @@ PEAK_MEMORY = valid(
                 change[uses[-1] + 1] -= nbytes
             return np.cumsum(change)[:-1].tolist()
         """,
+    tuple_of_sums="""
+        def peak_memory(operators, sizes):
+            def touches(name, rows):
+                return any(name == row["output"] or name in row["inputs"] for row in rows)
+
+            return tuple(
+                sum(
+                    size for name, size in sizes.items()
+                    if touches(name, operators[: i + 1]) and touches(name, operators[i:])
+                )
+                for i in range(len(operators))
+            )
+        """,
+    array="""
+        import numpy as np
+
+        def peak_memory(operators, sizes):
+            held = np.zeros(len(operators), dtype=np.int32)
+            for name, size in sizes.items():
+                uses = np.array([name in (row["output"], *row["inputs"]) for row in operators])
+                first, last = np.flatnonzero(uses)[[0, -1]]
+                held[first : last + 1] += size
+            return held
+        """,
+    tensors="""
+        import torch
+
+        def peak_memory(operators, sizes):
+            names = list(sizes)
+            used = torch.tensor(
+                [[n == row["output"] or n in row["inputs"] for n in names] for row in operators]
+            )
+            used = used.reshape(len(operators), len(names)).long()
+            alive = used.cumsum(0).clamp(max=1) * used.flip(0).cumsum(0).flip(0).clamp(max=1)
+            return list(alive @ torch.tensor([sizes[n] for n in names]))
+        """,
     table_of_tensors_and_operators="""
         import numpy as np
 
@@ -79,6 +115,33 @@ PLAN_MEMORY = valid(
                 used[first : last + 1, at : at + words[one]] = True
                 start[one] = 4 * at
             return {name: start[root[name]] for name in sizes}
+        """,
+    numpy_offsets_upside_down="""
+        import numpy as np
+
+        def plan_memory(operators, sizes, in_place):
+            names = list(sizes)
+            group = {name: i for i, name in enumerate(names)}
+            for i in in_place:
+                group[operators[i]["output"]] = group[operators[i]["inputs"][0]]
+            nbytes = np.zeros(len(names), dtype=np.int64)
+            alive = np.zeros((len(names), len(operators)), dtype=bool)
+            for name in names:
+                uses = [i for i, row in enumerate(operators)
+                        if name == row["output"] or name in row["inputs"]]
+                alive[group[name], uses[0] : uses[-1] + 1] = True
+                nbytes[group[name]] = max(nbytes[group[name]], sizes[name])
+            nbytes = (nbytes + 3) // 4 * 4
+            at = np.full(len(names), -1, dtype=np.int64)
+            order = sorted({*group.values()}, key=lambda g: (-nbytes[g], -alive[g].sum()))
+            for one in order:
+                near = [o for o in order if at[o] >= 0 and (alive[o] & alive[one]).any()]
+                starts = np.unique([0, *(at[o] + nbytes[o] for o in near)])
+                at[one] = min(
+                    s for s in starts
+                    if not any(s < at[o] + nbytes[o] and at[o] < s + nbytes[one] for o in near)
+                )
+            return {name: at[group[name]] for name in names}
         """,
     best_of_random_orders="""
         import random

@@ -131,6 +131,7 @@ void linear(
     }
 }
 
+#line 1 "conv1x1.c"
 
 #include <arm_acle.h>
 
@@ -181,6 +182,7 @@ void conv1x1(
     }
 }
 
+#line 1 "depthwise.c"
 
 #include <arm_acle.h>
 
@@ -227,6 +229,7 @@ void depthwise(
     }
 }
 
+#line 1 "conv3x3.c"
 
 #include <arm_acle.h>
 
@@ -7831,6 +7834,7 @@ static const int32_t bias36[] = {
 static int8_t arena[114688] __attribute__((aligned(8)));
 static int16_t scratch[1224] __attribute__((aligned(8)));
 
+#line 1 "infer.c"
 void infer(const int8_t *image, int32_t *logits) {
     four_channels(image, 32 * 32, 0, arena + 16384);
     conv3x3(arena + 16384, 32, 32, 4, weight1, channel1, 0, -128, arena + 0, 16, scratch);
