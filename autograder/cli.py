@@ -175,6 +175,7 @@ def prove(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="labs and image sets at a time; default: every core")
     ] = None,
+    at_most: Annotated[int | None, typer.Option(min=0, help="new lines, drawn at random")] = None,
     few: Annotated[bool, typer.Option("--few", help="on three seeds; nothing is recorded")] = False,
     record: Annotated[bool, typer.Option(help="write what was proved into the ledger")] = True,
     unisolated: Unisolated = False,
@@ -195,6 +196,7 @@ def prove(
     labs = lab or course.labs()
     wanted = [(name, images) for name in labs for images in sets]
     options = {"isolated": isolated, "again": again, "only": only, "few": few}
+    options["at_most"] = at_most
     try:
         found = lanes.matrices(root, wanted, jobs or cores(), spare=spare, **options)
         for name in labs:

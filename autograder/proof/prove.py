@@ -67,6 +67,7 @@ def prove(
     again: float = AGAIN,
     only: str = "",
     few: bool = False,
+    at_most: int | None = None,
 ) -> list[Line]:
     """The matrix of ``lab`` on ``dataset``.
 
@@ -78,6 +79,7 @@ def prove(
         again: the part of the spared lines that is judged all the same, drawn at random.
         only: reference, release, and answers with this in their name; empty: all.
         few: every line on a few seeds, drawn at random; that is no proof to remember.
+        at_most: so many of the lines that the ledger does not know, drawn at random.
 
     Raises:
         FileNotFoundError: no reference notebook or no reference artifacts for this set.
@@ -97,7 +99,7 @@ def prove(
     lines = [*empty, *(Line(answer.name, answer.check, dataset) for answer in answers)]
     keys = [ledger.key(base, line.name) for line in empty]
     keys += [_key(base, answer, definition) for answer in answers]
-    wanted = _wanted([*zip(lines, keys, strict=True)], known, again)
+    wanted = _wanted([*zip(lines, keys, strict=True)], known, again, at_most)
     lines = [_spared(line, key) for line, key in zip(lines, keys, strict=True)]
     if 1 in wanted:
         lines[1] = _untouched(released, lab, dataset, isolated, keys[1])
@@ -179,7 +181,10 @@ def _forgers(folder: Path | None) -> set[Path]:
 
 
 def _wanted(
-    lines: Sequence[tuple[Line, str]], known: ledger.Known | None, again: float
+    lines: Sequence[tuple[Line, str]],
+    known: ledger.Known | None,
+    again: float,
+    at_most: int | None,
 ) -> dict[int, bool]:
     """The lines to judge: what the ledger does not know as it is now, and a random part of it.
 
@@ -190,7 +195,11 @@ def _wanted(
         return dict.fromkeys(range(len(lines)), False)
     draw = random.SystemRandom()
     right = [known.get(ledger.name_of(line.dataset, line.name)) == key for line, key in lines]
-    return {at: knows for at, knows in enumerate(right) if not knows or draw.random() < again}
+    new = [at for at, knows in enumerate(right) if not knows]
+    if at_most is not None and at_most < len(new):
+        new = draw.sample(new, at_most)
+    old = [at for at, knows in enumerate(right) if knows and draw.random() < again]
+    return {**dict.fromkeys(new, False), **dict.fromkeys(old, True)}
 
 
 def _spared(line: Line, key: str) -> Line:
