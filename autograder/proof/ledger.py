@@ -87,7 +87,7 @@ def base(lab: LabDefinition, notebook: NotebookNode, release: NotebookNode, outp
     for path in sorted(files):
         digest.update(f"{path.name}\0{meaning(path)}\0".encode())
     for text in notebooks:
-        digest.update(text.encode() + b"\0")
+        digest.update(_without_docstrings(text).encode() + b"\0")
     for path in sorted(path for path in outputs.glob("*") if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -180,8 +180,10 @@ def _sources(lab: LabDefinition) -> list[Path]:
 def meaning(path: Path) -> str:
     """Return what of a file counts: of Python its syntax tree without docstrings, else its text."""
     text = path.read_text(encoding="utf-8")
-    if path.suffix != ".py":
-        return text
+    return _without_docstrings(text) if path.suffix == ".py" else text
+
+
+def _without_docstrings(text: str) -> str:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node):

@@ -33,7 +33,8 @@
 #
 # No GPU is needed. One may be used: training takes it where there is one; measuring and judging
 # stay on the CPU. Interrupted work goes on where it was: run the cell again. Where you have changed
-# your code in between, it says so and starts anew.
+# your code in between, it says so and starts anew. What is *finished* is loaded, also after you have
+# changed your code: add `fresh=True` to that `lab.produce` once, to run it again.
 
 # %% tags=["setup"]
 # Colab installs here what this notebook needs; what is installed already stays as it is.
@@ -90,7 +91,8 @@ SEED = lab.seed  # of every training
 
 # %% [markdown]
 # The network is the course's reference CNN, a small VGG: seven 3×3 convolutions, each with batch
-# norm and ReLU, then one linear layer. Its weights are trained already. One MAC is one multiply
+# norm and ReLU, max pools between some of them, the mean over all positions of each channel, then
+# one linear layer. Its weights are trained already. One MAC is one multiply
 # and one add.
 
 # %%
@@ -316,10 +318,16 @@ plt.show()
 # Pruned networks recover when they are trained on, as long as the removed weights stay away. So:
 # multiply by the given masks, then fine-tune with `fit`, and multiply by the masks again **after
 # every update** (momentum and weight decay move zeros, too). The dense network may help:
-# `distillation([teacher])` is a loss that also asks for the teacher's answers (Lecture 9 builds it).
+# `distillation([teacher])`, a loss of `codesign.training`, also asks for the teacher's answers.
 #
 # The sparsity of each layer comes from your scan: `allocate` allows every layer the same loss of
 # accuracy and looks for the loss at which the whole network reaches the target.
+#
+# **Points.** Full points for a sparsity of 80 % (none at 50 %) and a loss of accuracy of at most 1 %
+# (glyphs: 2 %; none at 6 %). The points for accuracy count in proportion to those for sparsity, and
+# sparsity counts only while accuracy earns something. The architecture stays. The check also calls
+# your function on a tiny network of other widths, once with 1 and once with 4 epochs: the second has
+# to make four times as many updates.
 
 
 # %%
@@ -430,8 +438,9 @@ print(f"(IQR {sparse_latency['iqr']:.0%}, n={sparse_latency['n']}) on {sparse_la
 # ## 5 · Channel pruning
 #
 # Removing output channel $j$ of a convolution leaves smaller *dense* tensors: a row of its weight,
-# the channel's batch-norm parameters **and running statistics**, and an input column of whatever
-# reads the channel next (a convolution, or the classifier). No zero is stored and none multiplied.
+# the channel's batch-norm parameters **and running statistics**, and an input channel of
+# the next convolution or, of the last one, column $j$ of the classifier. No zero is stored and none
+# multiplied.
 #
 # A common importance of channel $j$ is the L2 norm of its weights,
 # $\lVert W_j \rVert_2 = \sqrt{\sum_{c,u,v} W_{jcuv}^2}$.
@@ -449,7 +458,9 @@ def channel_importance(weight: torch.Tensor) -> torch.Tensor:
 # A course model is rebuilt from its config and a `state_dict`: `rebuild(config, state)`. In
 # `model.config["channels"]`, `"M"` stands for a pool and counts as no convolution. The tensors of
 # convolution 3 are `features.conv3.weight` and `features.bn3.weight`, `.bias`, `.running_mean`,
-# `.running_var`; the last layer is `classifier`.
+# `.running_var`, and `features.bn3.num_batches_tracked`, one number that stays as it is; the last
+# layer is `classifier`. `rebuild` wants every name of `model.state_dict()`, and a config whose
+# `"channels"` have the new width. The check is of both functions, the importance and the pruning.
 
 # %%
 print(dense.config["channels"])
@@ -599,6 +610,10 @@ for name, value in lab.produce("repair", repair, 3, 32).items():
 # First the table: `table[l, i, j]` is the time of block $l$ (convolution, batch norm, ReLU, pool if
 # there is one) with $(i+1) \cdot \text{STEP}$ input and $(j+1) \cdot \text{STEP}$ output channels.
 # Block 0 reads the image, so its $i$ is 0.
+#
+# **Points.** Full points for a measured latency of 0.50 of the dense network's (none at 0.90) and a
+# loss of at most 5 % (none at 10 %; glyphs: 2.5 % and 8 %), jointly as in section 4. Layers may be
+# narrower, nothing else may differ.
 
 # %%
 STEP = 8
@@ -684,8 +699,9 @@ def netadapt_proposals(
         target_s: the sum over layers must not exceed it.
 
     Returns:
-        one entry a layer: a multiple of ``step`` below its present width, while the other layers
-        keep theirs, or None where no such width is enough.
+        one entry a layer: the widest of ``step``, ``2 * step``, ... below its present width that is
+        enough while the other layers keep theirs, also where the budget is met already; None where
+        there is none (a layer of width ``step`` has no narrower one).
     """
 
     ### BEGIN SOLUTION
@@ -834,7 +850,8 @@ lab.check("fast_model")  # 10 points
 #
 # `nm_pack` stores positions as a device would read them: ascending within each group, 2 bits each,
 # four positions to a byte, the first one in the lowest two bits. So a byte serves two groups, and
-# positions $q_0 \dots q_3$ make the byte $q_0 + 4 q_1 + 16 q_2 + 64 q_3$.
+# positions $q_0 \dots q_3$, each from 0 to 3 within its own group, make the byte
+# $q_0 + 4 q_1 + 16 q_2 + 64 q_3$. The check is of both, the mask and the packing.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_nm_prune", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -910,6 +927,9 @@ for name, mask in half_masks.items():
 # before it, and gives frequent symbols short codewords (Huffman). `quantize` replaces weights by
 # codes into a codebook of evenly spaced levels; code 0 is the weight 0. Choosing levels well is the
 # subject of Lab 2.
+#
+# **Points.** Full points for a file 15 times smaller than fp32 (none at 4) and a loss of at most
+# 1.5 % (glyphs: 2.5 %; none at 6.5 %), jointly as in section 4.
 
 
 # %%
@@ -937,7 +957,10 @@ print(f"{float((codes == 0).float().mean()):.1%} of the codes are 0, {len(codebo
 # %% [markdown]
 # **Relative index.** Each entry is a pair (gap, value): `gap` zeros, then the code `value`. A gap
 # has 4 bits, so it reaches 15. In a longer run a *padding* entry (15, 0) stands for sixteen zeros:
-# fifteen in its gap and one as its value. After the last nonzero code there is no entry.
+# fifteen in its gap and one as its value. With gaps of $b$ bits it is $(2^b - 1, 0)$, for $2^b$
+# zeros, and comes before the rest of its run. After the last nonzero code there is no entry; where
+# all codes are 0 there is none at all (E is 0, and the type stays int64). The check `encode` is of
+# all three functions of this section.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_relative_index", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1116,15 +1139,15 @@ plt.show()
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "reflection_device", "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
 # **Another device (3 points).** Take a microcontroller without caches or vector units, or a GPU with
-# 2:4 tensor cores. Which of this lab's three networks would you deploy there, and what would you
-# have to measure again?
+# 2:4 tensor cores. Which of the sparse, the fast and the compressed network would you deploy there,
+# what would you have to change in it first, and what would you have to measure again?
 #
 # ### BEGIN SOLUTION
-# A full answer picks one device and argues from its bottleneck. Microcontroller: flash and SRAM bound,
-# so the compressed file may be decisive for flash, channel pruning for time and SRAM; the latency
-# table must be measured again because a scalar core has no width steps. GPU: at batch 1 the network
-# is bound by launches, 2:4 pays for large matrices and needs the pattern; fine-grained zeros pay
-# nothing.
+# A full answer picks one device and argues from its bottleneck. Microcontroller: flash and SRAM
+# bound, so the compressed file may be decisive for flash, channel pruning for time and SRAM; the
+# latency table must be measured again because a scalar core has no width steps. GPU: at batch 1 the
+# network is bound by launches, 2:4 pays for large matrices and needs the pattern; fine-grained
+# zeros pay nothing.
 # ### END SOLUTION
 
 # %% [markdown]

@@ -35,7 +35,8 @@
 #
 # No GPU is needed. One may be used: training takes it where there is one; measuring and judging
 # stay on the CPU. Interrupted work goes on where it was: run the cell again. Where you have changed
-# your code in between, it says so and starts anew.
+# your code in between, it says so and starts anew. What is *finished* is loaded, also after you have
+# changed your code: add `fresh=True` to that `lab.produce` once, to run it again.
 
 # %% tags=["setup"]
 # Colab installs here what this notebook needs; what is installed already stays as it is.
@@ -86,7 +87,8 @@ SEED = lab.seed  # of every training
 
 # %% [markdown]
 # The network is the course's reference CNN, a small VGG: seven 3×3 convolutions, each with batch
-# norm and ReLU, then one linear layer.
+# norm and ReLU, max pools between some of them, the mean over all positions of each channel, then
+# one linear layer.
 
 # %%
 torch.manual_seed(SEED)
@@ -281,8 +283,9 @@ plt.show()
 # **Symmetric** (for weights): $Z = 0$ and $S = \max|x| \,/\, (2^{b-1} - 1)$. **Affine** (for
 # activations): the range $[l, h]$ with $l = \min(0, \min x)$ and $h = \max(0, \max x)$, so that 0
 # is a level, $S = (h - l) / (2^b - 1)$ and $Z = \mathrm{round}(-2^{b-1} - l / S)$. Where all of $x$
-# is 0, $S = 1$. One pair $(S, Z)$ may serve the whole tensor, or one each slice along an axis.
-# `round` is `torch.round`: halves go to the even neighbour.
+# is 0, also of one slice beside others, $S = 1$; no other $S$ is limited from below. One pair $(S,
+# Z)$ may serve the whole tensor, or one each slice along an axis. `round` is `torch.round`: halves
+# go to the even neighbour.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_quantization_parameters", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -362,7 +365,7 @@ lab.check("linear_quantize")  # 10 points
 #   keep the first $i$: $P_i$ is these counts with everything beyond added to the last of them. $Q_i$
 #   merges the same $i$ bins (without what lies beyond) into $L$ groups, bin $j$ into group
 #   $\lfloor j L / i \rfloor$, and spreads the sum of each group evenly over those of its bins that
-#   are not empty. Both are divided by their sums; the $i$ with the least
+#   are not empty in the histogram itself. Both are divided by their sums; the $i$ with the least
 #   $\sum_j P_i(j) \log \big(P_i(j) / Q_i(j)\big)$ wins. Terms with $P_i(j) = 0$ count 0; where only
 #   $Q_i(j) = 0$, the divergence is infinite.
 
@@ -523,10 +526,11 @@ class Folded(nn.Module):
 
 # %% nbgrader={"grade": false, "grade_id": "solution_fixed_point", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mantissa and shift, both int32, of multipliers, float64 ``[N, ...]``, from 2**-32 to 2**30.
+    """Mantissa and shift, both int32, of multipliers, float64 ``[N, ...]``, from 2**-32 to 2**30 - 1.
 
-    The mantissa is rounded to the nearest integer from 2**30 to 2**31 - 1. (``torch.frexp``
-    splits a number into a fraction from 0.5 to 1 and an exponent. A fraction may round up to 1.)
+    The mantissa is rounded to the nearest integer; where that gives 2**31, it is 2**30 and the
+    shift is one smaller. (``torch.frexp`` splits a number into a fraction from 0.5 to below 1 and
+    an exponent.)
     """
     ### BEGIN SOLUTION
     fraction, exponent = torch.frexp(multiplier.double())
@@ -617,15 +621,24 @@ lab.check("quantized_conv2d")  # 8 points
 # | tensor | type and shape | what it is |
 # | --- | --- | --- |
 # | `input.scale`, `input.zero_point` | float32, int32 `[1]` | codes of the normalized image |
-# | `conv0.weight`, … | int8 `[O, I, 3, 3]` | symmetric codes, −127 to 127 |
+# | `conv0.weight`, … | int8 `[O, I, 3, 3]` | symmetric codes, −127 to 127 (4 bits: −7 to 7) |
 # | `conv0.bias` | int32 `[O]` | $q_b$ |
 # | `conv0.mantissa`, `conv0.shift` | int32, int8 `[O]` | mantissa $M_0$, shift $n$ of each channel |
 # | `conv0.zero_point` | int32 `[1]` | of its output |
 # | `classifier.weight`, `.bias` | int8 `[10, K]`, int32 `[10]` | one scale: its sums are compared |
 #
-# After ReLU nothing is negative: the range is $[0, t]$, so the output's zero point is −128, its
-# scale $t / 255$, and the clamp at the zero point *is* the ReLU. Max pooling works on codes. The
-# mean over the last 4×4 positions is taken on codes, rounded halves upwards, and keeps their scale.
+# `mantissa` and `shift` have one entry for each channel, also where all channels share one scale. The
+# input scale of `conv0` is `input.scale`, that of a later layer the output scale of the layer before;
+# compute $M$ in float64. Names beside these are an error.
+#
+# After ReLU nothing is negative: the range is $[0, t]$, so the output's zero point is $-2^{b-1}$
+# (−128 at 8 bits), its scale $t / (2^b - 1)$, and the clamp at the zero point *is* the ReLU. Max
+# pooling works on codes. The mean over the last 4×4 positions is taken on codes, rounded halves
+# upwards, and keeps their scale.
+#
+# **Points.** For the network: full points for a file 3.9 times smaller than fp32 (none at 2) and a
+# loss of accuracy of at most 0.5 % (none at 4 %). The loss counts in proportion to the compression,
+# the compression only while the loss earns something.
 
 
 # %%
@@ -786,7 +799,13 @@ lab.check("int8_model")  # 8 points
 #
 # The first term is the error relative to that of nearest rounding; the second, with a $\beta$ that
 # falls, drives every $h$ to 0 or 1. $\hat x$ is what the layer sees once the layers before it are
-# quantized.
+# quantized. In the end a weight is rounded up where $h(V) > 0.5$, else down, and clamped to ±7.
+#
+# **Points.** The check calls it with 300 to 400 steps, 60 seconds each. It wants at most 0.6 of the
+# output error of nearest rounding, at most 0.4 where the target belongs to other inputs, and on tiny
+# layers little more than the best of all roundings has. For the network: full points for a mean
+# squared error of the logits of 0.30 of nearest rounding's (none at 0.90) and a loss of accuracy of
+# at most 1 % (none at 3 %), jointly as in section 6.
 
 # %%
 W4_TOP = 7
@@ -921,6 +940,9 @@ lab.check("w4_model")  # 6 points
 # forward pass and stays in floating point; rounding has no useful derivative, so the backward pass
 # pretends it was not there (the *straight-through estimator*): the gradient passes unchanged where
 # $low \le x/S \le high$ and is 0 where the value was clipped.
+#
+# **Points.** For the network: full points for 7.2 times smaller than fp32 (none at 4) and a loss of
+# at most 1.5 % (none at 3.5 %; glyphs: 1 % and 1.8 %), jointly as in section 6.
 
 
 # %% nbgrader={"grade": false, "grade_id": "solution_fake_quantize", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1010,7 +1032,8 @@ print(f"measured {100 * (dense_accuracy - untrained):.1f}")
 def train_w4a4(model: nn.Module) -> nn.Module:
     """Train a ``FakeQuantized`` network for about a minute and return it (``model`` itself may be).
 
-    Use ``fit(model, images, epochs=1, lr=...)`` with ``weight_decay=0``. Without batch norm the peak
+    Use ``fit(model, train.head(QAT_IMAGES), epochs=1, lr=...)`` with ``weight_decay=0``, on these or
+    on as many others of ``train`` (an ``ImageSet``). Without batch norm the peak
     learning rate has to be small, 0.0005 to 0.005; ``loss=distillation([dense])`` helps. With
     ``resume=lab.unfinished("w4a4_model")`` an interrupted training goes on where it was.
     """
@@ -1048,11 +1071,16 @@ lab.check("w4a4_model")  # 6 points
 # $$ C_{ij} = \sum_p A_{ip} B_{jp}, \qquad A \in \text{int8}^{m \times k},\ B \in
 # \text{int8}^{n \times k},\ C \in \text{int32}^{m \times n} $$
 #
-# in C for this CPU. $m$ and $n$ are multiples of 8, $k$ of 32; codes of $A$ use the whole range −128
-# to 127, those of $B$ −127 to 127. Nothing is promised about alignment, nothing may be read or
-# written outside of the arrays, and there is no C library but the `mem*` functions. The peers are
-# two fp32 kernels with the same compiler and flags (`native.shipped("fp32_gemm")`): a plain loop,
-# which is the baseline, and one with a tile of C in registers.
+# in C, compiled for AVX2 (`native.AVX2`) and not for more that this CPU may have; `<immintrin.h>`
+# may be included. What $C$ holds before is not known. $m$ and $n$ are multiples of 8, $k$ of 32;
+# codes of $A$ use the whole range −128 to 127, those of $B$ −127 to 127. Nothing is promised about
+# alignment, nothing may be read or written outside of the arrays, and there is no C library but the
+# `mem*` functions. The peers are two fp32 kernels with the same compiler and flags
+# (`native.shipped("fp32_gemm")`): a plain loop, which is the baseline, and one with a tile of C in
+# registers.
+#
+# **Points.** Full points at 2.5 times the plain fp32 loop, none at 1.7, linear between; the points
+# for exact products count in the same proportion, as the text below is exact, too.
 #
 # This is where you start. The compiler finds `vpmaddwd` for its inner loop by itself; what it does
 # not find is that each loaded number could be used several times:
@@ -1158,9 +1186,10 @@ lab.check("int8_gemm")  # 8 points
 # ## 10 · All of it: Deep Compression
 #
 # Pruning and quantization add up, because zeros are the cheapest code of all. The sparse network is
-# the one that you handed in in Lab 1, where it lies beside this lab, or one that is pruned here to
-# 70 % and trained briefly. Its surviving weights share a codebook; code 0 is the pruned weight. The
-# codes are written with one Huffman code (`zlib` with `Z_HUFFMAN_ONLY`), everything else in fp16.
+# yours of Lab 1 if that folder lies beside this one; else the dense network is pruned here to 70 %
+# and trained briefly. Nothing of this section is graded but your answers below. Its surviving
+# weights share a codebook; code 0 is the pruned weight. The codes are written with one Huffman code
+# (`zlib` with `Z_HUFFMAN_ONLY`), everything else in fp16.
 
 
 # %%

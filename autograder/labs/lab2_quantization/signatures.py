@@ -82,7 +82,7 @@ SIGNATURES = {
         returns=PAIR,
     ),
     "fixed_point": Signature(
-        {"multiplier": Tensor("N ...", ("float64",), low=2.0**-32, high=2.0**30)}, returns=PAIR
+        {"multiplier": Tensor("N ...", ("float64",), low=2.0**-32, high=2.0**30 - 1)}, returns=PAIR
     ),
     "requantize": Signature(
         {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -94,6 +95,22 @@ def words(kind: object) -> list[str]:
     if isinstance(kind, Number):
         return [f"{end:g}" for end in (kind.low, kind.high) if end not in (None, 0, 1)]
     return []
+
+
+@pytest.mark.parametrize("lab", names())
+def test_the_text_says_every_target_and_floor(lab):
+    text = " ".join("\n".join(c.source for c in cells(lab) if c.cell_type == "markdown").split())
+    silent = []
+    for check, wanted in find(lab).targets.items():
+        for dataset, figures in wanted.figures.items():
+            for name, figure in figures.items():
+                for end in (figure.target, figure.floor):
+                    said = (f"{100 * end:g} %", f"{end:g}", f"{end:.2f}")
+                    if not any(
+                        re.search(rf"(?<![\d.]){re.escape(one)}(?![\d])", text) for one in said
+                    ):
+                        silent.append((check, name, dataset, end))
+    assert silent == []
 
 
 # --- functions -----------------------------------------------------------------------------------
