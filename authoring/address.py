@@ -45,6 +45,7 @@ NEEDS = {
     "codesign.native": "native",
     "codesign.hardware.board": "board",
     "codesign.hardware.cortex_m": "board",
+    "codesign.hardware.elf": "board",
     "codesign.hardware.emit": "board",
     "codesign.hardware.emulator": "board",
     "codesign.hardware.engine": "board",

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.spread
 FUNCTIONS = lab_checks.chosen(functions=True)
 ARTIFACTS = lab_checks.chosen(functions=False)
 UNTIMED = [one for one in ARTIFACTS if not lab_checks.is_timed(*one.values)]
-FEW = 24  # images
-LENIENCE = 0.2  # of an accuracy on so few images: three standard errors
+FEW = 64  # images; Lab 5 draws 60 of them
+LENIENCE = 0.12  # of an accuracy on so few images: three standard errors
 
 
 @pytest.mark.parametrize("lab", names())
