@@ -39,10 +39,11 @@ def seeds(lab: LabDefinition, check: str, *, right: bool, seconds: float, again:
     Args:
         right: a reference or a valid solution; else a mutant.
         seconds: that the check takes on one seed.
-        again: the ledger knows the line; it is tried on a few seeds, drawn at random.
+        again: the ledger knows the line; it is tried on a few seeds, drawn at random, and on one
+            where it is measured.
     """
     if measures(lab, check):
-        return SEEDS[:MEASURED_SEEDS]
+        return SEEDS[: 1 if again else MEASURED_SEEDS]
     dear = seconds > DEAR_S
     valid, mutant = (DEAR_VALID, DEAR_MUTANT) if dear else (VALID_SEEDS, MUTANT_SEEDS)
     chosen = SEEDS[: valid if right else mutant]

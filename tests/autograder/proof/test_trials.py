@@ -75,6 +75,7 @@ def test_how_many_seeds():
     }
     assert count == {(True, 0.1): 100, (False, 0.1): 20, (True, 2.0): 30, (False, 2.0): 10}
     assert len(trials.seeds(lab, "int8_model", right=True, seconds=0.1, again=False)) == 3
+    assert len(trials.seeds(lab, "int8_model", right=True, seconds=0.1, again=True)) == 1
     few = trials.seeds(lab, "requantize", right=False, seconds=0.1, again=True)
     assert len(few) == 3
     assert few[0] == many[0]
