@@ -510,7 +510,13 @@ CASES = [
     ),
     Case(30, "linked folder", NO_NET, "not handed in", worth=KEEPS, harm=linked_folder),
     Case(31, "NaN as the result", LOSES, "entries differ", body("return x * float('nan')")),
-    Case(31, "a scalar as the result", LOSES, "expected a tensor", body("return float('inf')")),
+    Case(
+        31,
+        "a scalar as the result",
+        LOSES,
+        "expected a float32 tensor",
+        body("return float('inf')"),
+    ),
     Case(
         32,
         "patched clock",
