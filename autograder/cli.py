@@ -171,7 +171,7 @@ def prove(
         bool, typer.Option("--spare", help="judge of what the ledger knows a random part alone")
     ] = False,
     again: Annotated[float, typer.Option(min=0, max=1, help="size of that part")] = 0.05,
-    only: Annotated[str, typer.Option(help="answers with this in their name")] = "",
+    only: Annotated[str, typer.Option(help="answers with this in their name; records none")] = "",
     jobs: Annotated[
         int | None, typer.Option(min=1, help="labs and image sets at a time; default: every core")
     ] = None,
@@ -195,14 +195,16 @@ def prove(
     sets = dataset or available()
     labs = lab or course.labs()
     wanted = [(name, images) for name in labs for images in sets]
-    options = {"isolated": isolated, "again": again, "only": only, "few": few}
-    options["at_most"] = at_most
+    drawn = {"again": again, "only": only, "few": few, "at_most": at_most}
     try:
-        found = lanes.matrices(root, wanted, jobs or cores(), spare=spare, **options)
+        found = lanes.matrices(
+            root, wanted, jobs or cores(), spare=spare, isolated=isolated, **drawn
+        )
         for name in labs:
             lines = [line for _ in sets for line in next(found)]
             holes += lanes.told(name, lines, out)
-            if record and not few and find(name).folder:
+            # With few or only some answers the reference was tried on few seeds.
+            if record and not (few or only) and find(name).folder:
                 prove.record(find(name), lines)
     except FileNotFoundError as error:
         raise typer.BadParameter(str(error)) from None

@@ -20,12 +20,12 @@ from autograder.contract import artifacts, exchange, held_out
 from autograder.contract.deadlines import CALL_DEADLINE_S, Watch
 from autograder.contract.definition import find
 from autograder.contract.rows import Row, failed, scaled, told_once
+from autograder.contract.said import MAX_MESSAGE
 from autograder.contract.targets import Figure
 from autograder.contract.verdict import MachineError, StudentError, Verdict
 from codesign.datasets import ImageSet
 from codesign.models import VGG
 
-MAX_MESSAGE = 2_000  # characters
 NOT_JUDGED = "the judge could not judge this"
 NO_MEMORY = "the judge had not the memory to judge this"
 MACHINES_FAULT = (MachineError, OSError, MemoryError, ImportError)

@@ -27,10 +27,10 @@ CLEAR = 3.0  # standard deviations
 MEASURED = ("accuracy", "latency", "speedup")  # in names of figures: by images or a clock
 
 
-def measures(lab: LabDefinition, check: str, what: Sequence[str] = MEASURED) -> bool:
+def measures(lab: LabDefinition, check: str) -> bool:
     """Whether a check measures on images or with a clock; else it tests functions or counts."""
     figures = {name for found in lab.targets[check].figures.values() for name in found}
-    return any(word in name for name in figures for word in what)
+    return any(word in name for name in figures for word in MEASURED)
 
 
 def seeds(lab: LabDefinition, check: str, *, right: bool, seconds: float, again: bool) -> list[int]:
