@@ -20,29 +20,36 @@ from torch import nn
 
 from codesign import models, places
 
+HALF = "float16"
 
-def save(stem: str | Path, model: nn.Module, **record: Any) -> Path:
+
+def save(stem: str | Path, model: nn.Module, *, half: bool = False, **record: Any) -> Path:
     """Write ``stem.safetensors`` and ``stem.json`` (``record`` plus config and sha256).
 
     Args:
+        half: round float32 weights to float16 on disk; the record's ``stored`` says so, and
+            :func:`load` gives float32 again.
         record: what JSON can hold: command, seed, accuracy, ….
 
     Returns:
         The path of the weights.
 
     Raises:
-        ValueError: a model without ``.config``, NaN or infinity in weights or record, or a record
-            with the keys ``config`` or ``sha256``. Nothing is written then.
+        ValueError: a model without ``.config``, NaN or infinity in weights (as stored) or record,
+            or a record with the keys ``config``, ``sha256`` or ``stored``. Nothing is written then.
         TypeError: a record that JSON cannot hold. Nothing is written then.
     """
     stem = Path(stem)
     config = getattr(model, "config", None)
     if not isinstance(config, dict):
         raise ValueError(f"got {type(model).__name__} without .config; allowed: a course model")
-    if record.keys() & {"config", "sha256"}:
-        raise ValueError(f"got record {sorted(record)}; allowed: any keys but config and sha256")
+    if record.keys() & {"config", "sha256", "stored"}:
+        got = sorted(record)
+        raise ValueError(f"got record {got}; allowed: any keys but config, sha256 and stored")
     json.dumps(record, allow_nan=False)
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        weights, record = _cast(weights, torch.float32, torch.float16), {**record, "stored": HALF}
     _check_finite(weights)
     path = write_tensors(_with(stem, ".safetensors"), weights)
     whole = {"config": config, "sha256": sha256(path), **record}
@@ -64,7 +71,10 @@ def load(stem: str | Path) -> nn.Module:
     digest = sha256(path)
     if digest != record.get("sha256"):
         raise ValueError(f"{path} has sha256 {digest}, its JSON says {record.get('sha256')}")
-    return rebuild(record["config"], tensors(path))
+    weights = tensors(path)
+    if record.get("stored") == HALF:
+        weights = _cast(weights, torch.float16, torch.float32)
+    return rebuild(record["config"], weights)
 
 
 def rebuild(config: dict, weights: dict[str, torch.Tensor]) -> nn.Module:
@@ -89,6 +99,13 @@ def rebuild(config: dict, weights: dict[str, torch.Tensor]) -> nn.Module:
     model = models.build(config)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def _cast(
+    weights: dict[str, torch.Tensor], given: torch.dtype, wanted: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """The tensors of type ``given`` as ``wanted``, the others as they are."""
+    return {n: w.to(wanted) if w.dtype == given else w for n, w in weights.items()}
 
 
 def _check_finite(weights: dict[str, torch.Tensor]) -> None:
@@ -176,9 +193,11 @@ def shipped(name: str, dataset: str) -> Path:
     for root in places.checkpoint_folders():
         if (root / dataset / f"{name}.json").exists():
             return root / dataset / name
+    command = f"codesign.training recipe {name} --dataset {dataset}"
+    if dataset == places.TEXT:
+        command = f"codesign.language_training recipe {name}"
     raise FileNotFoundError(
-        f"no checkpoint {name!r} for {dataset!r}; make it with "
-        f"`python -m codesign.training recipe {name} --dataset {dataset}`"
+        f"no checkpoint {name!r} for {dataset!r}; make it with `python -m {command}`"
     )
 
 

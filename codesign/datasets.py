@@ -19,7 +19,7 @@ import typer
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
-from codesign import checkpoints, cifar10, glyphs
+from codesign import checkpoints, cifar10, glyphs, text
 from codesign.places import DATASETS, SPLITS, cache_dir, cache_file
 
 SHAPE = (3, 32, 32)
@@ -122,6 +122,17 @@ def load(name: str | None = None, split: str = "train", *, quiet: bool = False) 
     if not quiet:
         print(f"{name} ({why}): {len(tensors['labels']):,} images for {split}")
     return ImageSet(tensors["images"], tensors["labels"], card)
+
+
+def load_text(source: str | Path = "stdlib", split: str = "train") -> text.TextSet:
+    """Load one split of a text: ``"stdlib"`` (:mod:`codesign.text`), or a UTF-8 file's path.
+
+    Nothing is cached.
+
+    Raises:
+        As :func:`codesign.text.load`.
+    """
+    return text.load(source, split)
 
 
 def prepare(name: str, split: str) -> Path:

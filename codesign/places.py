@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 DATASETS = ("cifar10", "glyphs")
+TEXT = "stdlib"
 SPLITS = ("train", "val", "test")
 GLYPHS_VERSION = 1  # raise it when any image changes: caches and checkpoints depend on it
 

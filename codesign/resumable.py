@@ -1,9 +1,10 @@
 """Keep the state of unfinished work in files, and take it up again to the same result.
 
-A training's file holds weights, momentum, the step, the history and the settings of the run, which
-must agree when it is resumed; the file of work in rounds, what the last one has found. Neither
-knows the code that left it there: :func:`fingerprint` tells two codes apart, and :func:`take_up`
-drops what another one left. Used by :func:`codesign.training.fit`, ``Lab.produce`` and the labs.
+A training's file holds weights, the optimizer's state, the step, the history (a dataclass that JSON
+can hold) and the settings of the run, which must agree when it is resumed; the file of work in
+rounds, what the last one has found. Neither knows the code that left it there: :func:`fingerprint`
+tells two codes apart, and :func:`take_up` drops what another one left. Used by both trainings'
+``fit``, ``Lab.produce`` and the labs.
 """
 
 from __future__ import annotations
@@ -55,13 +56,14 @@ def save_state(
     step: int,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    history: History,
+    history: Any,
     losses: list[float],
 ) -> None:
     """Write the whole state after ``step`` steps; ``losses`` are those of the begun epoch."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     for i, parameter in enumerate(model.parameters()):
-        tensors[f"momentum.{i}"] = optimizer.state[parameter]["momentum_buffer"].contiguous()
+        for name, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{i}.{name}"] = value.contiguous()
     record = {"settings": settings, "step": step, "history": vars(history), "losses": losses}
     # one file: weights and step stay together
     checkpoints.write_tensors(state_file(stem), tensors, {"run": json.dumps(record)})
@@ -72,7 +74,7 @@ def restore_state(
     settings: dict[str, Any],
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    history: History,
+    history: Any,
 ) -> tuple[int, list[float]]:
     """Read stored state into model, optimizer and history; the step, and the begun epoch's losses.
 
@@ -94,11 +96,15 @@ def restore_state(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path} belongs to another network: {error}") from None
-    for i, parameter in enumerate(model.parameters()):
-        buffer = tensors[f"momentum.{i}"].clone(memory_format=torch.preserve_format)
-        optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
-    history.loss = record["history"]["loss"]
-    history.val_accuracy = record["history"]["val_accuracy"]
+    parameters = list(model.parameters())
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        if part == "optimizer":
+            number, _, kind = rest.partition(".")
+            parameter = parameters[int(number)]
+            held = value.clone(memory_format=torch.preserve_format)
+            optimizer.state[parameter][kind] = held.to(parameter.device) if held.ndim else held
+    vars(history).update(record["history"])
     return int(record["step"]), record.get("losses", [])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from codesign.models.llama import Llama
 from codesign.models.mobile import MobileNet
 from codesign.models.resnet import ResNet8
 from codesign.models.vgg import VGG
@@ -18,6 +19,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "vgg": VGG,
     "resnet8": ResNet8,
     "mobile": MobileNet,
+    "llama": Llama,
 }
 
 
@@ -25,7 +27,7 @@ def build(config: Mapping[str, object]) -> nn.Module:
     """Build the network that ``config`` describes, with fresh weights.
 
     Args:
-        config: ``{"architecture": "vgg" | "resnet8" | "mobile", **arguments of that class}``.
+        config: ``{"architecture": name, **arguments of its class}``, a name of ``ARCHITECTURES``.
 
     Raises:
         ValueError: unknown architecture, or arguments that its class does not take.
@@ -42,4 +44,4 @@ def build(config: Mapping[str, object]) -> nn.Module:
         raise ValueError(f"config does not fit {name!r}: {error}") from None
 
 
-__all__ = ["ARCHITECTURES", "VGG", "MobileNet", "ResNet8", "build"]
+__all__ = ["ARCHITECTURES", "VGG", "Llama", "MobileNet", "ResNet8", "build"]
