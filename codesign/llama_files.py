@@ -24,6 +24,7 @@ from codesign.models.llama import Llama
 from codesign.tokenizer import Tokenizer
 
 WEIGHTS, INDEX, TOKENIZER = "model.safetensors", "model.safetensors.index.json", "tokenizer.json"
+HEAD = "lm_head.weight"
 LEFT_OUT = "rotary_emb.inv_freq"  # old files store what is computed
 HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 NUMBERS = ("F64", "F32", "BF16", "F16")  # integers would need scales
@@ -73,7 +74,7 @@ def save(folder: str | Path, model: Llama, tokens: Tokenizer | None = None) -> P
         tokens.save(folder / TOKENIZER)
         named = {"eos_token": last[:1], "bos_token": [start] if start is not None else []}
         words = {key: tokens.inner.id_to_token(ids[0]) for key, ids in named.items() if ids}
-        # Without this, transformers would cut text as the first Llama's tokenizer did.
+        # The class is named, so that nobody guesses one from the type of the model.
         general = {"tokenizer_class": "PreTrainedTokenizerFast", **words}
         _write_json(folder / "tokenizer_config.json", general)
     return folder
@@ -110,12 +111,12 @@ def _load_folder(folder: Path) -> tuple[Llama, Tokenizer | None]:
             slices = {name: files[full].get_slice(full) for name, full in theirs.items()}
             listed = {name: tuple(part.get_shape()) for name, part in slices.items()}
             if config["tied"]:  # some files store the head once more
-                listed.pop("lm_head.weight", None)
-            llama_weights.compare(skeleton, listed)
+                listed.pop(HEAD, None)
             if odd := {part.get_dtype() for part in slices.values()} - {*NUMBERS}:
                 raise ValueError(f"got weights of {sorted(odd)}; allowed: {NUMBERS}")
-            _check_head(files, config["tied"])
             model = llama_weights.fill(skeleton, listed, lambda name: slices[name][:])
+            if config["tied"] and HEAD in slices and not slices[HEAD][:].float().equal(model.head):
+                raise ValueError("got a tied head unlike the embedding; allowed: the same numbers")
     except SafetensorError as error:
         raise ValueError(f"{folder}: got a damaged safetensors file: {error}") from None
     return model, tokens
@@ -125,13 +126,6 @@ def _check_tokens(tokens: Tokenizer, vocabulary: int) -> None:
     most = max(tokens.inner.get_vocab().values(), default=-1)
     if most >= vocabulary:
         raise ValueError(f"got token {most} of the tokenizer; allowed: 0 to {vocabulary - 1}")
-
-
-def _check_head(files: dict[str, Any], tied: bool) -> None:
-    if tied and (head := files.get("lm_head.weight")) is not None:
-        embedding = files["model.embed_tokens.weight"].get_tensor("model.embed_tokens.weight")
-        if not torch.equal(head.get_tensor("lm_head.weight"), embedding):
-            raise ValueError("got a tied head unlike the embedding; allowed: the same numbers")
 
 
 @contextmanager
