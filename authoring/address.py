@@ -41,8 +41,15 @@ if missing:
 """
 # What an import needs of EXTRAS; modules of the course import the packages themselves.
 NEEDS = {
-    **{package: extra for extra in ("board", "native", "onnx") for package in EXTRAS[extra]},
+    **{package: extra for extra in ("board", "native", "onnx", "llm") for package in EXTRAS[extra]},
     "codesign.native": "native",
+    **{
+        f"codesign.{module}": "llm"
+        for module in (
+            *("gguf_config", "gguf_files", "gguf_header", "gguf_tokenizer", "hub", "llama_files"),
+            *("tokenizer", "language_training", "perplexity"),
+        )
+    },
     "codesign.hardware.board": "board",
     "codesign.hardware.cortex_m": "board",
     "codesign.hardware.elf": "board",

@@ -1,4 +1,4 @@
-"""Packages that only some notebooks need, by the extra that brings them: compiler, emulator, ONNX.
+"""Packages that only some notebooks need, by their extra: compiler, emulator, ONNX, LLM files.
 
 ``pip install codesign-course`` leaves them out, so that a notebook without them starts sooner and
 replaces nothing that Colab has. ``authoring.address`` writes those that a notebook needs into its
@@ -14,6 +14,7 @@ EXTRAS = {
     "native": ("ziglang",),  # the C compiler
     "board": ("ziglang", "unicorn", "capstone"),  # a microcontroller: compiled for and emulated
     "onnx": ("onnx", "onnxruntime"),
+    "llm": ("tokenizers", "transformers", "gguf", "accelerate", "huggingface_hub"),
 }
 
 
