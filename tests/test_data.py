@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from codesign import checkpoints, cost, tables
+from codesign import checkpoints, cost, places, tables
 from codesign.training import RECIPES
 
 DATA = Path(__file__).parents[1] / "data"
 PARAMETERS = {"vgg": 436_458, "resnet8": 77_946, "mobile": 120_074}
-RECORDS = sorted((DATA / "checkpoints").glob("*/*.json"))
+RECORDS = [
+    path
+    for dataset in places.DATASETS
+    for path in sorted((DATA / "checkpoints" / dataset).glob("*.json"))
+]
 TABLES = sorted((DATA / "tables").glob("*/*.json"))
 LARGEST = 40_000_000  # bytes of all files together
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import datasets, text
@@ -95,6 +95,7 @@ def test_a_python_without_some_modules_says_so(tmp_path, monkeypatch):
 # --- a file --------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_a_file_comes_back_in_three_parts_cut_at_lines(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "one.txt"

@@ -20,7 +20,7 @@ def learned() -> tokenizer.Tokenizer:
     return tokenizer.train([TEXT], 270)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 def test_every_byte_string_comes_back(learned, content):
     tokens = learned.encode(content)
@@ -28,6 +28,7 @@ def test_every_byte_string_comes_back(learned, content):
     assert learned.decode_bytes(tokens) == content
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_every_text_comes_back(learned, content):
     assert learned.decode(learned.encode(content)) == content
