@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -24,7 +25,8 @@ def learned() -> tokenizer.Tokenizer:
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 def test_every_byte_string_comes_back(learned, content):
     tokens = learned.encode(content)
-    assert tokens.dtype == torch.int64 and tokens.ndim == 1
+    assert tokens.dtype == torch.int64
+    assert tokens.ndim == 1
     assert learned.decode_bytes(tokens) == content
 
 
@@ -36,14 +38,15 @@ def test_every_text_comes_back(learned, content):
 
 def test_the_marks_letters_in_a_text_are_only_letters(learned):
     tokens = learned.encode(tokenizer.START)
-    assert learned.start not in tokens and len(tokens) > 1
+    assert learned.start not in tokens
+    assert len(tokens) > 1
     assert learned.decode(tokens) == tokenizer.START == learned.decode([learned.start])
 
 
 def test_the_first_merge_is_the_most_frequent_pair(learned):
     """Counted here: pairs of neighbouring bytes within a word and the space before it."""
     words = TEXT.replace("(", " ( ").replace(",", " , ").replace(")", " ) ").split()
-    pairs = Counter(pair for word in words for pair in zip(word, word[1:], strict=False))
+    pairs = Counter(pair for word in words for pair in itertools.pairwise(word))
     most = max(pairs.values())
     first = learned.decode([tokenizer.BYTES + 1])
     assert pairs[first[0], first[1]] == most
