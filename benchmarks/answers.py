@@ -26,10 +26,11 @@ from nbformat import NotebookNode
 
 from autograder.contract import cells
 from autograder.contract.definition import LabDefinition, find
+from autograder.intake import release
 from autograder.intake.course import Course
 from autograder.proof.mutants import Answer, Forge, Mutant, Valid
 from autograder.reports.commands import HERE, Root, known_lab
-from benchmarks.hand_ins import graded, run
+from benchmarks.hand_ins import graded
 from samples import demo, hand_ins
 
 FUNCTIONS, ARTIFACTS = "functions", "artifacts"  # the reference without and with its artifacts
@@ -193,7 +194,7 @@ def lost(
     outputs = root / "solutions" / lab / "outputs" / "glyphs"
     with tempfile.TemporaryDirectory(prefix="answers-") as folder:
         course = demo.lay_out(judge, Path(folder) / "course", lab)
-        run(judge, "release", lab, "--root", str(course.root))
+        release.release(course.root, lab)
         notebook = hand_ins.solved(course, lab)
         submit(course, lab, FUNCTIONS, notebook)
         submit(course, lab, ARTIFACTS, notebook, outputs)

@@ -69,7 +69,9 @@ def points(judge: Path, root: Path, lab: str, cases: Sequence[hand_ins.HandIn]) 
 
 def graded(judge: Path, course: Course, lab: str) -> dict[str, float]:
     """Grade as an instructor does; points of the judged cells, by student."""
-    run(judge, "grade", lab, "--root", str(course.root))
+    command = [sys.executable, "-m", "autograder.cli", "grade", lab, "--root", str(course.root)]
+    environment = {**os.environ, "PYTHONPATH": str(judge)}
+    subprocess.run(command, check=True, cwd=judge, env=environment, stdout=subprocess.DEVNULL)
     with course.gradebook() as gradebook:
         return {
             one.student.id: round(
@@ -77,13 +79,6 @@ def graded(judge: Path, course: Course, lab: str) -> dict[str, float]:
             )
             for one in gradebook.assignment_submissions(lab)
         }
-
-
-def run(judge: Path, *arguments: str) -> None:
-    """Run ``autograder`` as it is in the checkout ``judge``."""
-    command = [sys.executable, "-m", "autograder.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(judge)}
-    subprocess.run(command, check=True, cwd=judge, env=environment, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
