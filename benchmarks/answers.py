@@ -33,7 +33,7 @@ from autograder.reports.commands import HERE, Root, known_lab
 from benchmarks.hand_ins import graded
 from samples import demo, hand_ins
 
-FUNCTIONS, ARTIFACTS = "functions", "artifacts"  # the reference without and with its artifacts
+REFERENCE = "reference"
 KINDS = {Mutant: "wrong", Valid: "right"}
 NAMED = {
     "lab1_pruning": """
@@ -189,26 +189,26 @@ def lost(
 ) -> dict[str, float]:
     """The points that each answer costs, by the judge in the checkout ``judge``.
 
-    The notebook is that checkout's; artifacts, handed in where an answer is one, are ``root``'s.
+    The notebook is that checkout's. Where an answer is an artifact, it is handed in alone, beside
+    the reference's one from ``root``, so that a class takes minutes.
     """
     outputs = root / "solutions" / lab / "outputs" / "glyphs"
+    artifacts = [one.artifact if isinstance(one, Answer) else None for one in answers]
     with tempfile.TemporaryDirectory(prefix="answers-") as folder:
         course = demo.lay_out(judge, Path(folder) / "course", lab)
         release.release(course.root, lab)
         notebook = hand_ins.solved(course, lab)
-        submit(course, lab, FUNCTIONS, notebook)
-        submit(course, lab, ARTIFACTS, notebook, outputs)
-        for at, answer in enumerate(answers):
+        for artifact in {None, *artifacts}:
+            submit(course, lab, f"{REFERENCE}-{artifact}", notebook, outputs, artifact)
+        for at, (answer, artifact) in enumerate(zip(answers, artifacts, strict=True)):
             if isinstance(answer, Answer) and answer.forge is not None:
-                submit(course, lab, f"s{at:03}", notebook, outputs, answer.forge)
+                submit(course, lab, f"s{at:03}", notebook, outputs, artifact, answer.forge)
             else:
                 submit(course, lab, f"s{at:03}", answered(notebook, answer))
         points = graded(judge, course, lab)
-    with_outputs = [isinstance(one, Answer) and one.forge is not None for one in answers]
-    wholes = [points[ARTIFACTS if forged else FUNCTIONS] for forged in with_outputs]
     return {
-        answer.name: round(whole - points[f"s{at:03}"], 2)
-        for at, (answer, whole) in enumerate(zip(answers, wholes, strict=True))
+        answer.name: round(points[f"{REFERENCE}-{artifact}"] - points[f"s{at:03}"], 2)
+        for at, (answer, artifact) in enumerate(zip(answers, artifacts, strict=True))
     }
 
 
@@ -226,16 +226,22 @@ def submit(
     student: str,
     notebook: NotebookNode,
     outputs: Path | None = None,
+    artifact: str | None = None,
     forge: Forge | None = None,
 ) -> None:
-    """Hand in ``notebook`` as ``student``, beside a copy of ``outputs``, altered by ``forge``."""
+    """Hand in ``notebook``, and one artifact of ``outputs``, altered by ``forge``."""
     folder = course.folder("submitted", student, lab)
     folder.mkdir(parents=True)
     nbformat.write(notebook, folder / f"{lab}.ipynb")
-    if outputs is not None:
-        shutil.copytree(outputs, folder / "outputs" / outputs.name)
-    if forge is not None and outputs is not None:
-        forge(folder / "outputs" / outputs.name)
+    if outputs is None or artifact is None:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = Path(shutil.copytree(outputs, Path(scratch) / outputs.name))
+        if forge is not None:
+            forge(whole)
+        (folder / "outputs" / outputs.name).mkdir(parents=True)
+        for path in whole.glob(f"{artifact}.*"):
+            shutil.copy(path, folder / "outputs" / outputs.name)
 
 
 if __name__ == "__main__":
