@@ -56,18 +56,18 @@ def points(judge: Path, root: Path, lab: str, cases: Sequence[hand_ins.HandIn]) 
         notebook = hand_ins.solved(course, lab)
         for student, case in students.items():
             case.write(notebook, course.folder("submitted", student, lab) / f"{lab}.ipynb")
-        graded = _graded(judge, course, lab)
+        found = graded(judge, course, lab)
         hosted = demo.lay_out(root, Path(folder) / "hosted", lab)
         release.release(hosted.root, lab)
         nbformat.write(notebook, hosted.released(lab))
         empty = hosted.folder("submitted", "s", lab) / f"{lab}.ipynb"
         empty.parent.mkdir(parents=True)
         empty.write_bytes(b"")
-        host = _graded(judge, hosted, lab)["s"]
-    return {case.name: graded[student] for student, case in students.items()} | {HOST: host}
+        host = graded(judge, hosted, lab)["s"]
+    return {case.name: found[student] for student, case in students.items()} | {HOST: host}
 
 
-def _graded(judge: Path, course: Course, lab: str) -> dict[str, float]:
+def graded(judge: Path, course: Course, lab: str) -> dict[str, float]:
     """Grade as an instructor does; points of the judged cells, by student."""
     command = [sys.executable, "-m", "autograder.cli", "grade", lab, "--root", str(course.root)]
     environment = {**os.environ, "PYTHONPATH": str(judge)}

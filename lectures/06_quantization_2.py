@@ -67,7 +67,7 @@ import onnxruntime
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
+from torch.nn.utils import fuse_conv_bn_eval, parametrize
 
 from codesign import checkpoints, datasets, measure, native, plot, training
 
@@ -94,17 +94,14 @@ original = checkpoints.load(checkpoints.shipped("vgg", dataset))
 
 
 # %%
-@torch.no_grad()
 def folded(layers):
     """[(weight, bias), …] of the convolutions in ``layers``, each with its batch norm folded in."""
-    params = []
-    for conv, norm in itertools.pairwise(layers):
-        if isinstance(conv, nn.Conv2d):
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-            params.append(
-                (conv.weight * gain.view(-1, 1, 1, 1), norm.bias - gain * norm.running_mean)
-            )
-    return params
+    fused = [
+        fuse_conv_bn_eval(layer, norm)
+        for layer, norm in itertools.pairwise(layers)
+        if isinstance(layer, nn.Conv2d)
+    ]
+    return [(layer.weight.detach(), layer.bias.detach()) for layer in fused]
 
 
 # %%

@@ -27,21 +27,30 @@ def dense(dataset: str) -> VGG:
 
 
 @lru_cache(maxsize=4)
-def images(dataset: str, seed: int) -> ImageSet:
-    """Images to measure accuracy on: for glyphs the judge draws new ones from its secret seed."""
+def images(dataset: str, seed: int, count: int | None = None) -> ImageSet:
+    """Images to measure accuracy on: for glyphs the judge draws new ones from its secret seed.
+
+    Args:
+        count: how many it draws, None: as many as the test split has. Of images that are there, in
+            CIFAR-10 and with the public seed, it takes all.
+    """
     if seed == PUBLIC_SEED:
         return datasets.load(dataset, "val", quiet=True)
     if dataset == "glyphs":
-        pixels, labels = glyphs.generate("test", seed=seed)
+        pixels, labels = glyphs.generate("test", seed=seed, count=count)
         card = DatasetCard("glyphs", "test", tuple(glyphs.LETTERS), "the judge's seed", "grading")
         return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), card)
     return datasets.load(dataset, "test", quiet=True)
 
 
 @lru_cache(maxsize=4)
-def dense_accuracy(dataset: str, seed: int) -> float:
-    """Measure the dense VGG's accuracy once a machine and cache it; it takes seconds."""
-    data = images(dataset, seed)
+def dense_accuracy(dataset: str, seed: int, count: int | None = None) -> float:
+    """Measure the dense VGG's accuracy once a machine and cache it; it takes seconds.
+
+    Args:
+        count: see :func:`images`.
+    """
+    data = images(dataset, seed, count)
     digest = hashlib.sha256(data.images.numpy().tobytes() + data.labels.numpy().tobytes())
     digest.update(checkpoints.shipped("vgg", dataset).with_suffix(".safetensors").read_bytes())
     digest.update(f"{torch.__version__} {platform.machine()} {source_version()}".encode())

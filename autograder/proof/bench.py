@@ -26,7 +26,7 @@ from autograder.contract.verdict import StudentError, Verdict
 from autograder.grading import judge
 from autograder.proof.mutants import Answer
 from autograder.proof.near import Near, patience
-from autograder.proof.trials import PROOF_SEED, measures
+from autograder.proof.trials import CLOSE_SEEDS, PROOF_SEED, SEEDS, Trial, measures
 from autograder.sandbox import process
 from autograder.sandbox.student import KernelStudent
 
@@ -105,6 +105,22 @@ class Bench:
             return [self.judge_one(name, seed) for seed in seeds]
         student = self.near.student(source)
         return [self._verdict(name, student, seed) for seed in seeds]
+
+    def tried(
+        self, name: str, first: Verdict, full: float, seeds: Sequence[int], source: str = ""
+    ) -> Trial:
+        """One check on all ``seeds``, and on more where what it measures is close to its bound.
+
+        Args:
+            first: the verdict on the first of the seeds.
+            full: the reference's points.
+            source: see :meth:`more`.
+        """
+        trial = Trial([first, *self.more(name, seeds[1:], source)], full)
+        if trial.is_close and measures(find(self.lab), name):
+            further = self.more(name, SEEDS[len(seeds) : CLOSE_SEEDS], source)
+            trial = Trial([*trial.verdicts, *further], full)
+        return trial
 
     def look_nearby(self, full: Mapping[str, Verdict]) -> None:
         """Find the checks of functions where the reference earns the same in this process."""

@@ -136,8 +136,7 @@ def _reference(line: Line, place: Bench, full: dict[str, Verdict], *, few: bool)
     tried: dict[str, trials.Trial] = {}
     for name, verdict in full.items():
         seeds = trials.seeds(lab, name, right=True, seconds=place.seconds[name], again=few)
-        others = place.more(name, seeds[1:])
-        tried[name] = trials.Trial([verdict, *others], verdict.max_points)
+        tried[name] = place.tried(name, verdict, verdict.max_points, seeds)
         if fault := tried[name].right_fault():
             found.append(f"{name}: {fault}")
     found += dict.fromkeys(place.broken)
@@ -157,8 +156,8 @@ def _answered(
     with place.answered(answer) as reached:
         verdicts = place.judge({n: v for n, v in full.items() if n not in reached})
         fault = _fault(answer, verdicts, full)
-        others = [] if fault else place.more(own, seeds[1:], answer.source)
-    tried = trials.Trial([verdicts[own], *others], full[own].points)
+        seeds = seeds[:1] if fault else seeds
+        tried = place.tried(own, verdicts[own], full[own].points, seeds, answer.source)
     said = fault or (tried.right_fault() if right else tried.mutant_fault())
     distance = min(tried.distances(), default=None)
     return replace(_line(line, verdicts, said), seeds=len(tried.verdicts), distance=distance)

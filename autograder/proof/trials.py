@@ -2,7 +2,8 @@
 
 A right answer must keep its points on a hundred secret seeds and a wrong one lose some on twenty:
 caught by luck is not caught. What the judge measures on images or with a clock is tried on three,
-and there the distance to the bound counts, in standard deviations of what the seeds draw.
+and there the distance to the bound counts, in standard deviations of what the seeds draw; where
+that is close, on ten.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from autograder.contract.verdict import Verdict
 PROOF_SEED = 20_260_101  # any but the public one: the proof must not depend on a course's secret
 VALID_SEEDS, MUTANT_SEEDS = 100, 20
 DEAR_S, DEAR_VALID, DEAR_MUTANT = 1.0, 30, 10  # of a check that takes longer a seed
-MEASURED_SEEDS = 3
+MEASURED_SEEDS, CLOSE_SEEDS = 3, 10  # the spread of three draws is itself known to a half
 AGAIN_SEEDS = 3  # of a line that the ledger knows
 SEEDS = [PROOF_SEED, *random.Random(PROOF_SEED).sample(range(2**31), VALID_SEEDS - 1)]
 CLEAR = 3.0  # standard deviations
+CLOSE = 2 * CLEAR  # nearer than this on few seeds, it is tried on more
 MEASURED = ("accuracy", "latency", "speedup")  # in names of figures: by images or a clock
 
 
@@ -58,6 +60,13 @@ class Trial:
 
     verdicts: Sequence[Verdict]
     full: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether so few seeds leave open on which side of what is clear a figure lies."""
+        return len(self.verdicts) == MEASURED_SEEDS and any(
+            abs(distance) < CLOSE for distance in self.distances()
+        )
 
     @property
     def lost(self) -> list[int]:

@@ -169,8 +169,8 @@ def few_images():
     with pytest.MonkeyPatch.context() as patch:
         images = held_out.images("glyphs", lab_checks.PROOF_SEED).head(FEW)
         accuracy = evaluate(held_out.dense("glyphs"), images) - LENIENCE
-        patch.setattr(held_out, "images", lambda dataset, seed: images)
-        patch.setattr(held_out, "dense_accuracy", lambda dataset, seed: accuracy)
+        patch.setattr(held_out, "images", lambda dataset, seed, count=None: images)
+        patch.setattr(held_out, "dense_accuracy", lambda dataset, seed, count=None: accuracy)
         yield
 
 

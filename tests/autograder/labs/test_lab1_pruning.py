@@ -79,8 +79,8 @@ def handed_in(stand_ins, tmp_path, monkeypatch, solution):
     """A full-score submission in ``outputs/glyphs`` against a stand-in for the dense network."""
     narrow, images = stand_ins
     monkeypatch.setattr(held_out, "dense", lambda dataset: widened(narrow, 1e-7))
-    monkeypatch.setattr(held_out, "images", lambda dataset, seed: images)
-    monkeypatch.setattr(held_out, "dense_accuracy", lambda dataset, seed: 1.0)
+    monkeypatch.setattr(held_out, "images", lambda dataset, seed, count=None: images)
+    monkeypatch.setattr(held_out, "dense_accuracy", lambda dataset, seed, count=None: 1.0)
     monkeypatch.setattr(networks, "latency_ratio", counted_ratio)
     outputs = tmp_path / "outputs" / "glyphs"
     sparse = widened(narrow, 0.0)

@@ -6,8 +6,6 @@ C is what the reference handed in, altered, compiled and emulated here as in a s
 from __future__ import annotations
 
 import re
-import shutil
-from pathlib import Path
 
 import lab_checks
 import pytest
@@ -21,12 +19,6 @@ from autograder.sandbox import run_firmware
 
 pytestmark = pytest.mark.lab5
 LAB = "lab5_tinyml"
-
-
-@pytest.fixture
-def handed_in(tmp_path):
-    """The reference's artifacts, to be altered."""
-    return Path(shutil.copytree(lab_checks.reference_outputs(LAB), tmp_path / "glyphs"))
 
 
 def run(check, outputs):

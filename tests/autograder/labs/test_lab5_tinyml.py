@@ -5,9 +5,6 @@ C is what the reference handed in, compiled and emulated here as in a student's 
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import lab_checks
 import numpy as np
 import pytest
@@ -31,12 +28,6 @@ from autograder.labs.lab5_tinyml.checks.integers import plain
 
 pytestmark = pytest.mark.lab5
 LAB = "lab5_tinyml"
-
-
-@pytest.fixture
-def handed_in(tmp_path):
-    """The reference's artifacts, to be altered."""
-    return Path(shutil.copytree(lab_checks.reference_outputs(LAB), tmp_path / "glyphs"))
 
 
 def run(check, outputs):

@@ -11,7 +11,7 @@ from autograder.contract.definition import find, register
 from autograder.contract.rows import Row
 from autograder.contract.signatures import Signature, Tensor
 from autograder.contract.verdict import Verdict
-from autograder.proof import prove, trials
+from autograder.proof import bench, prove, trials
 from autograder.proof.mutants import valid, wrong
 from autograder.proof.trials import Trial
 from autograder.sandbox import bubblewrap
@@ -46,6 +46,26 @@ def test_a_right_answer_keeps_clear_of_its_bound(values, said):
 )
 def test_a_wrong_answer_is_clear_of_it_on_the_other_side(values, said):
     assert Trial(drops(*values, points=1.0), 2.0).mutant_fault() == said
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds"), [((0.010, 0.011, 0.012), 3), ((0.015, 0.016, 0.017), trials.CLOSE_SEEDS)]
+)
+def test_where_three_seeds_are_close_ten_decide(values, seeds, monkeypatch):
+    """Three draws of 0.015, 0.016 and 0.017 are 4 of their own deviations off, ten are 2."""
+
+    class Drawn:
+        lab = LAB
+
+        def more(self, name, seeds, source):
+            first = len(seeds) == len(values) - 1
+            return drops(*(values[1:] if first else [0.014, 0.018] * 5)[: len(seeds)])
+
+    monkeypatch.setattr(bench, "measures", lambda lab, name: True)
+    monkeypatch.setattr(bench, "find", lambda lab: None)
+    tried = bench.Bench.tried(Drawn(), "net", drops(values[0])[0], 2.0, trials.SEEDS[:3])
+    assert len(tried.verdicts) == seeds
+    assert bool(tried.right_fault()) == (seeds > 3)
 
 
 def test_a_property_that_fails_each_time_needs_no_distance():

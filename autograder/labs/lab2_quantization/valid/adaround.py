@@ -90,7 +90,8 @@ VALID = [
                         ).detach().pow(2).mean()
                         loss = (apply_layer(x, w) - target).pow(2).mean() / unit
                         if 5 * step > steps:
-                            loss = loss + 2 * (1 - (2 * h - 1).abs() ** 3).mean()
+                            beta = 2 + 2 * (1 - step / steps)
+                            loss = loss + 3 * (1 - (2 * h - 1).abs() ** beta).mean()
                         (slope,) = torch.autograd.grad(loss, v)
                         mean = slope if step == 0 else 0.9 * mean + 0.1 * slope
                         size = slope**2 if step == 0 else 0.99 * size + 0.01 * slope**2
