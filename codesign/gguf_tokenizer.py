@@ -151,8 +151,8 @@ def to_metadata(writer: GGUFWriter, tokenizer: Tokenizer, vocabulary: int) -> No
     writer.add_token_merges([" ".join(pair) for pair in whole["model"]["merges"]])
     before = tokenizer.inner.encode("").ids  # what the tokenizer puts before every text
     writer.add_add_bos_token(bool(before))
-    if before or tokenizer.start is not None:
-        writer.add_bos_token_id(before[0] if before else tokenizer.start)
+    if (first := before[0] if before else tokenizer.start) is not None:
+        writer.add_bos_token_id(first)
     if last := ends(tokenizer):
         writer.add_eos_token_id(last[0])
 

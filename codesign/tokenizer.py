@@ -25,12 +25,15 @@ BYTES = 256
 
 
 class Tokenizer:
-    """A byte-level BPE; ``len`` is its vocabulary, ``start`` the number of the mark at a start."""
+    """A byte-level BPE.
+
+    ``len`` is its vocabulary, ``start`` the number of the mark at a start, None without one.
+    """
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         inner.encode_special_tokens = True  # the mark's letters in a text are only letters
         self.inner = inner
-        self.start: int = inner.token_to_id(START)
+        self.start: int | None = inner.token_to_id(START)
         numbers = {chr(code): byte for byte, code in _printable().items()}
         marks = inner.get_added_tokens_decoder()
         self._bytes = {
