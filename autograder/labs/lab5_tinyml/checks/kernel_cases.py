@@ -84,6 +84,8 @@ def arguments(cases: Cases, name: str, shape: tuple[int, ...], numbers: str = "u
     if numbers == "ties":
         zero_in, zero_out = zero_in // 2, zero_out // 4
         x, weight = zero_in + cases.randint(-3, 4, tuple(x.shape)), weight // 32
+        seen = 1 if name == "conv1x1" else 2
+        x[:seen, :seen] = zero_in  # the first output of each channel is its bias alone
     channel = _channels(cases, weight.numel() // outputs, outputs, numbers)
     tables = [weight.to(torch.int8), channel, zero_in, zero_out]
     scratch = _secret(cases, (scratch_halfwords(name, height, width, channels),), torch.int16)
@@ -117,7 +119,8 @@ def _channels(cases: Cases, taps: int, outputs: int, numbers: str) -> torch.Tens
     if numbers == "ties":  # (sum * 2^30) >> shift: a sum of 4 modulo 8 lies halfway at shift 33
         bias, shift = cases.randint(-12, 13, (outputs,)), 33 + cases.randint(0, 3, (outputs,))
         mantissa[cases.randint(0, 2, (outputs,)) == 0] = 2**30
-        mantissa[0] = 2**30
+        for at, half in ((-1, 4), (0, -4)):  # both kinds of tie whatever is drawn: ±1/2
+            bias[at], mantissa[at], shift[at] = half, 2**30, 33
         return torch.stack([bias, mantissa, shift], 1).int()
     if numbers == "every shift":
         return _every_shift(cases, mantissa)
