@@ -83,6 +83,7 @@ bench: install ## time kernels beside libraries, count on the emulated board, gr
 	@$(BIN)/python benchmarks/grading.py
 	@$(BIN)/python benchmarks/hand_ins.py lab5_tinyml
 	@$(BIN)/python benchmarks/answers.py lab1_pruning
+	@$(BIN)/python benchmarks/language_models.py
 	@$(BIN)/python benchmarks/front_page.py
 	@$(BIN)/python benchmarks/readme_figures.py
 
