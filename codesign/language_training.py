@@ -213,7 +213,10 @@ def recipe(
     using = shared_tokenizer(folder / "tokenizer.json", train)
     torch.manual_seed(seed)
     model, before = _begun(stem, RECIPES[name])
-    history = _cycles(stem, model, RECIPES[name]["cycles"], seed, before, train, val, using)
+    history = _cycles(
+        stem, model, cycles=RECIPES[name]["cycles"], seed=seed, before=before,
+        train=train, val=val, using=using,
+    )  # fmt: skip
     wall_s = before.get("wall_s", 0) + round(sum(h.wall_s for h in history))
     command = f"python -m codesign.language_training recipe {name} --seed {seed}"
     record = dict(dataset=places.TEXT, seed=seed, command=f"{command} --threads {threads}")
@@ -255,6 +258,7 @@ def _cycle(stem: Path, number: int) -> Path:
 def _cycles(
     stem: Path,
     model: Llama,
+    *,
     cycles: list[dict[str, Any]],
     seed: int,
     before: dict[str, Any],
