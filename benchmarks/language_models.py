@@ -163,9 +163,13 @@ def main(
     folder: Annotated[Path | None, typer.Option(help="default: the shipped checkpoints")] = None,
     count: Annotated[int, typer.Option(help="headers")] = 300,
 ) -> None:
-    """Print both tables and the longest copy."""
+    """Print both tables and the longest copy; without a checkpoint, the command that makes it."""
     torch.set_num_threads(1)
-    stem = folder / name if folder else checkpoints.shipped(name, places.TEXT)
+    try:
+        stem = folder / name if folder else checkpoints.shipped(name, places.TEXT)
+    except FileNotFoundError as error:
+        print(error)  # a model is trained in hours; until then there is nothing to measure
+        return
     using = tokenizer.load(stem.with_name("tokenizer.json"))
     trained = checkpoints.load(stem)
     assert isinstance(trained, Llama)
