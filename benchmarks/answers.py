@@ -201,7 +201,7 @@ def lost(
         for artifact in {None, *artifacts}:
             submit(course, lab, f"{REFERENCE}-{artifact}", notebook, outputs, artifact)
         for at, (answer, artifact) in enumerate(zip(answers, artifacts, strict=True)):
-            if isinstance(answer, Answer) and answer.forge is not None:
+            if isinstance(answer, Answer) and artifact is not None:
                 submit(course, lab, f"s{at:03}", notebook, outputs, artifact, answer.forge)
             else:
                 submit(course, lab, f"s{at:03}", answered(notebook, answer))
